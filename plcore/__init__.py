@@ -1,0 +1,1 @@
+"""Convergence of gradient descent through local Polyak–Łojasiewicz criteria."""
