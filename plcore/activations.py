@@ -1,0 +1,469 @@
+"""Activation functions as tables.
+
+An activation is data: σ, σ′ and σ″, the interior points where each of the three has a local
+extremum, its limits at ±∞, and how many continuous derivatives σ has.  From that the exact range
+of each on an interval follows, which is what the bounds of the theory ask for.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from scipy import special
+
+from . import checks
+
+__all__ = [
+    "Activation",
+    "arcsinh",
+    "arctan",
+    "gelu",
+    "identity",
+    "leaky_relu",
+    "named",
+    "relu",
+    "shifted_sigmoid",
+    "shifted_softplus",
+    "sigmoid",
+    "smooth_leaky_relu",
+    "softplus",
+    "squared_relu",
+    "tanh",
+]
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One activation function, as a table.
+
+    Two activations are equal when their names are.
+
+    Attributes
+    ----------
+    name : str
+        A name that `named` understands, for the activations of this module.
+    functions : tuple of three callables
+        σ, σ′ and σ″, each from a float64 array to an array of the same shape.
+    extrema : tuple of three tuples of float
+        Interior points where σ, σ′ and σ″ have a local extremum.  Between two neighbours (and
+        beyond the last) the function is monotone.
+    limits : tuple of three pairs of float
+        Limits of σ, σ′ and σ″ at −∞ and +∞.
+    smoothness : float
+        Number of continuous derivatives (``inf`` for a smooth function).
+    fused : callable, optional
+        ``fused(u, value, slope)`` writes σ(u) and σ′(u) into two arrays and may overwrite `u`;
+        cheaper than two calls where they share work.
+    """
+
+    name: str
+    functions: tuple[Function, Function, Function] = field(compare=False, repr=False)
+    extrema: tuple[tuple[float, ...], ...] = field(compare=False, repr=False)
+    limits: tuple[tuple[float, float], ...] = field(compare=False, repr=False)
+    smoothness: float = field(default=math.inf, compare=False, repr=False)
+    fused: Callable[[np.ndarray, np.ndarray, np.ndarray], None] | None = field(
+        default=None, compare=False, repr=False
+    )
+
+    def value(self, u: np.ndarray) -> np.ndarray:
+        """Return σ(u), entrywise."""
+        return self.functions[0](np.asarray(u, dtype=np.float64))
+
+    def derivative(self, u: np.ndarray) -> np.ndarray:
+        """Return σ′(u), entrywise."""
+        return self.functions[1](np.asarray(u, dtype=np.float64))
+
+    def second_derivative(self, u: np.ndarray) -> np.ndarray:
+        """Return σ″(u), entrywise."""
+        return self.functions[2](np.asarray(u, dtype=np.float64))
+
+    def evaluate(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return σ(u) and σ′(u); `u` is left alone."""
+        if self.fused is None:
+            return self.functions[0](u), self.functions[1](u)
+        value, slope = np.empty_like(u), np.empty_like(u)
+        self.fused(u.copy(), value, slope)
+        return value, slope
+
+    def range(self, order: int, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the least and the greatest value of σ, σ′ or σ″ on [low, high].
+
+        Parameters
+        ----------
+        order : {0, 1, 2}
+            Which of the three functions.
+        low, high : array_like
+            Ends of the intervals, broadcast against each other; ±∞ is allowed.
+
+        Returns
+        -------
+        least, greatest : numpy.ndarray
+            Exact up to the rounding of the function's own evaluation.
+
+        Raises
+        ------
+        ValueError
+            If an interval is empty, or the function has no such derivative.
+        """
+        if order not in (0, 1, 2):
+            raise ValueError(f"order must be 0, 1 or 2, but is {order!r}.")
+        if order > self.smoothness + 1:
+            raise ValueError(
+                f"{self.name} has {self.smoothness:g} continuous derivatives; order {order} "
+                "cannot be bounded."
+            )
+        low, high = np.broadcast_arrays(
+            np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+        )
+        if not (low <= high).all():
+            raise ValueError("Each interval needs low <= high, and neither may be NaN.")
+        ends = [self._at(order, low), self._at(order, high)]
+        least, greatest = np.minimum(*ends), np.maximum(*ends)
+        for point in self.extrema[order]:
+            inside = (low <= point) & (point <= high)
+            value = float(self.functions[order](np.float64(point)))
+            least = np.where(inside, np.minimum(least, value), least)
+            greatest = np.where(inside, np.maximum(greatest, value), greatest)
+        return least, greatest
+
+    def magnitude(self, order: int, radius: np.ndarray) -> np.ndarray:
+        """Return the greatest absolute value of σ, σ′ or σ″ on [−radius, radius]."""
+        radius = np.asarray(radius, dtype=np.float64)
+        least, greatest = self.range(order, -radius, radius)
+        return np.maximum(np.abs(least), np.abs(greatest))
+
+    def _at(self, order: int, u: np.ndarray) -> np.ndarray:
+        finite = np.isfinite(u)
+        value = self.functions[order](np.where(finite, u, 0.0))
+        ends = self.limits[order]
+        return np.where(finite, value, np.where(u < 0, ends[0], ends[1]))
+
+    @property
+    def strictly_increasing(self) -> bool:
+        """Whether σ′ > 0 everywhere, as Theorem 2.1 assumes."""
+        least = min(
+            float(self.functions[1](np.float64(point))) for point in (*self.extrema[1], 0.0)
+        )
+        return least > 0 and min(self.limits[1]) >= 0 and self.smoothness >= 1
+
+    @property
+    def at_zero(self) -> float:
+        """The value σ(0), which Theorem 2.1 wants to be zero."""
+        return float(self.functions[0](np.float64(0.0)))
+
+    def shifted(self) -> Activation:
+        """Return σ − σ(0), the shift of Remark 2.5; an activation with σ(0) = 0 is left alone."""
+        offset = self.at_zero
+        if offset == 0:
+            return self
+        ends = self.limits[0]
+        return Activation(
+            f"shifted_{self.name}",
+            (partial(_shifted_value, base=self.functions[0], offset=offset), *self.functions[1:]),
+            self.extrema,
+            ((ends[0] - offset, ends[1] - offset), *self.limits[1:]),
+            self.smoothness,
+        )
+
+
+def _shifted_value(u: np.ndarray, *, base: Function, offset: float) -> np.ndarray:
+    return base(u) - offset
+
+
+def _smooth_leaky_value(u: np.ndarray, *, s: float) -> np.ndarray:
+    # log(1 + e^u) = max(u, 0) + log(1 + e^-|u|): no overflow, one exponential.
+    return s * u + (1 - s) * (np.maximum(u, 0) + np.log1p(np.exp(-np.abs(u))) - math.log(2))
+
+
+def _smooth_leaky_slope(u: np.ndarray, *, s: float) -> np.ndarray:
+    return s + (1 - s) * special.expit(u)
+
+
+def _smooth_leaky_curvature(u: np.ndarray, *, s: float) -> np.ndarray:
+    decay = np.exp(-np.abs(u))
+    return (1 - s) * decay / (1 + decay) ** 2
+
+
+def _smooth_leaky_fused(u: np.ndarray, value: np.ndarray, slope: np.ndarray, *, s: float) -> None:
+    # With e = exp(-|u|): log(1 + exp(u)) = max(u, 0) + log(1 + e), and the slope is
+    # (1 + s)/2 ± (1 - s) (1/(1 + e) - 1/2) with the sign of u.  One exponential, one logarithm.
+    np.abs(u, out=slope)
+    np.negative(slope, out=slope)
+    np.exp(slope, out=slope)
+    slope += 1.0
+    np.log(slope, out=value)
+    value -= math.log(2)
+    value *= 1 - s
+    np.divide(1 - s, slope, out=slope)
+    slope -= 0.5 * (1 - s)
+    np.copysign(slope, u, out=slope)
+    slope += 0.5 * (1 + s)
+    np.maximum(u, s * u, out=u)
+    value += u
+
+
+def _tanh_slope(u: np.ndarray) -> np.ndarray:
+    # 1/cosh² keeps its relative accuracy in the tails, where 1 - tanh² cancels.
+    decay = np.exp(-2 * np.abs(u))
+    return 4 * decay / (1 + decay) ** 2
+
+
+def _tanh_curvature(u: np.ndarray) -> np.ndarray:
+    return -2 * np.tanh(u) * _tanh_slope(u)
+
+
+def _tanh_fused(u: np.ndarray, value: np.ndarray, slope: np.ndarray) -> None:
+    np.tanh(u, out=value)
+    np.multiply(value, value, out=slope)
+    np.subtract(1.0, slope, out=slope)
+
+
+def _sigmoid_slope(u: np.ndarray) -> np.ndarray:
+    decay = np.exp(-np.abs(u))
+    return decay / (1 + decay) ** 2
+
+
+def _sigmoid_curvature(u: np.ndarray) -> np.ndarray:
+    return -np.tanh(u / 2) * _sigmoid_slope(u)
+
+
+def _softplus_value(u: np.ndarray) -> np.ndarray:
+    return np.maximum(u, 0) + np.log1p(np.exp(-np.abs(u)))
+
+
+def _shifted_softplus_value(u: np.ndarray) -> np.ndarray:
+    return _smooth_leaky_value(u, s=0.0)
+
+
+def _shifted_sigmoid_value(u: np.ndarray) -> np.ndarray:
+    return 0.5 * np.tanh(u / 2)
+
+
+def _arctan_slope(u: np.ndarray) -> np.ndarray:
+    # hypot twice, because u² would overflow for large |u|.
+    return 1 / np.hypot(1, u) / np.hypot(1, u)
+
+
+def _arctan_curvature(u: np.ndarray) -> np.ndarray:
+    return -2 * u * _arctan_slope(u) * _arctan_slope(u)
+
+
+def _arcsinh_slope(u: np.ndarray) -> np.ndarray:
+    return 1 / np.hypot(1, u)
+
+
+def _arcsinh_curvature(u: np.ndarray) -> np.ndarray:
+    return -(u * _arcsinh_slope(u)) * _arctan_slope(u)
+
+
+def _normal_density(u: np.ndarray) -> np.ndarray:
+    u = np.clip(u, -40, 40)  # the density underflows beyond; its square must not overflow
+    return np.exp(-0.5 * u * u) / math.sqrt(2 * math.pi)
+
+
+def _gelu_value(u: np.ndarray) -> np.ndarray:
+    return u * special.ndtr(u)
+
+
+def _gelu_slope(u: np.ndarray) -> np.ndarray:
+    return special.ndtr(u) + np.clip(u, -40, 40) * _normal_density(u)
+
+
+def _gelu_curvature(u: np.ndarray) -> np.ndarray:
+    u = np.clip(u, -40, 40)
+    return _normal_density(u) * (2 - u * u)
+
+
+def _identity(u: np.ndarray) -> np.ndarray:
+    return u + 0.0
+
+
+def _leaky_value(u: np.ndarray, *, s: float) -> np.ndarray:
+    return np.where(u > 0, u, s * u)
+
+
+def _leaky_slope(u: np.ndarray, *, s: float) -> np.ndarray:
+    return np.where(u > 0, 1.0, s)
+
+
+def _squared_relu_value(u: np.ndarray) -> np.ndarray:
+    return np.square(np.maximum(u, 0))
+
+
+def _squared_relu_slope(u: np.ndarray) -> np.ndarray:
+    return 2 * np.maximum(u, 0)
+
+
+def _squared_relu_curvature(u: np.ndarray) -> np.ndarray:
+    return np.where(u > 0, 2.0, 0.0)
+
+
+def smooth_leaky_relu(s: float = 0.1) -> Activation:
+    """Return the smooth leaky ReLU of Remark 2.5.
+
+    σ(u) = s u + (1−s) (log(1+eᵘ) − log 2), so σ(0) = 0, s < σ′ < 1 and 0 < σ″ ≤ (1−s)/4.
+
+    Parameters
+    ----------
+    s : float
+        Slope at −∞, strictly between 0 and 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `s` is not a number strictly between 0 and 1.
+    """
+    s = checks.fraction(s, "s")
+    return Activation(
+        f"smooth_leaky_relu({s!r})",
+        (
+            partial(_smooth_leaky_value, s=s),
+            partial(_smooth_leaky_slope, s=s),
+            partial(_smooth_leaky_curvature, s=s),
+        ),
+        ((), (), (0.0,)),
+        ((-math.inf, math.inf), (s, 1.0), (0.0, 0.0)),
+        fused=partial(_smooth_leaky_fused, s=s),
+    )
+
+
+def leaky_relu(s: float = 0.1) -> Activation:
+    """Return the leaky ReLU, slope `s` below zero and 1 above; not differentiable at zero.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `s` is not a number strictly between 0 and 1.
+    """
+    s = checks.fraction(s, "s")
+    return Activation(
+        f"leaky_relu({s!r})",
+        (partial(_leaky_value, s=s), partial(_leaky_slope, s=s), np.zeros_like),
+        ((), (), ()),
+        ((-math.inf, math.inf), (s, 1.0), (0.0, 0.0)),
+        smoothness=0,
+    )
+
+
+_UNBOUNDED = (-math.inf, math.inf)
+_LOG_2_ROOT_3 = math.log(2 + math.sqrt(3))  # where sigmoid(1 - sigmoid)(1 - 2 sigmoid) turns
+
+tanh = Activation(
+    "tanh",
+    (np.tanh, _tanh_slope, _tanh_curvature),
+    ((), (0.0,), (-math.atanh(1 / math.sqrt(3)), math.atanh(1 / math.sqrt(3)))),
+    ((-1.0, 1.0), (0.0, 0.0), (0.0, 0.0)),
+    fused=_tanh_fused,
+)
+sigmoid = Activation(
+    "sigmoid",
+    (special.expit, _sigmoid_slope, _sigmoid_curvature),
+    ((), (0.0,), (-_LOG_2_ROOT_3, _LOG_2_ROOT_3)),
+    ((0.0, 1.0), (0.0, 0.0), (0.0, 0.0)),
+)
+shifted_sigmoid = Activation(
+    "shifted_sigmoid",
+    (_shifted_sigmoid_value, _sigmoid_slope, _sigmoid_curvature),
+    ((), (0.0,), (-_LOG_2_ROOT_3, _LOG_2_ROOT_3)),
+    ((-0.5, 0.5), (0.0, 0.0), (0.0, 0.0)),
+)
+softplus = Activation(
+    "softplus",
+    (_softplus_value, special.expit, _sigmoid_slope),
+    ((), (), (0.0,)),
+    ((0.0, math.inf), (0.0, 1.0), (0.0, 0.0)),
+)
+shifted_softplus = Activation(
+    "shifted_softplus",
+    (_shifted_softplus_value, special.expit, _sigmoid_slope),
+    ((), (), (0.0,)),
+    ((-math.log(2), math.inf), (0.0, 1.0), (0.0, 0.0)),
+)
+arctan = Activation(
+    "arctan",
+    (np.arctan, _arctan_slope, _arctan_curvature),
+    ((), (0.0,), (-1 / math.sqrt(3), 1 / math.sqrt(3))),
+    ((-math.pi / 2, math.pi / 2), (0.0, 0.0), (0.0, 0.0)),
+)
+arcsinh = Activation(
+    "arcsinh",
+    (np.arcsinh, _arcsinh_slope, _arcsinh_curvature),
+    ((), (0.0,), (-1 / math.sqrt(2), 1 / math.sqrt(2))),
+    (_UNBOUNDED, (0.0, 0.0), (0.0, 0.0)),
+)
+gelu = Activation(
+    "gelu",
+    (_gelu_value, _gelu_slope, _gelu_curvature),
+    ((-0.7517915246935645,), (-math.sqrt(2), math.sqrt(2)), (-2.0, 0.0, 2.0)),
+    ((0.0, math.inf), (0.0, 1.0), (0.0, 0.0)),
+)
+identity = Activation(
+    "identity",
+    (_identity, np.ones_like, np.zeros_like),
+    ((), (), ()),
+    (_UNBOUNDED, (1.0, 1.0), (0.0, 0.0)),
+)
+relu = Activation(
+    "relu",
+    (partial(_leaky_value, s=0.0), partial(_leaky_slope, s=0.0), np.zeros_like),
+    ((), (), ()),
+    ((0.0, math.inf), (0.0, 1.0), (0.0, 0.0)),
+    smoothness=0,
+)
+squared_relu = Activation(
+    "squared_relu",
+    (_squared_relu_value, _squared_relu_slope, _squared_relu_curvature),
+    ((), (), ()),
+    ((0.0, math.inf), (0.0, math.inf), (0.0, 2.0)),
+    smoothness=1,
+)
+
+_PLAIN = {
+    activation.name: activation
+    for activation in (
+        tanh,
+        sigmoid,
+        shifted_sigmoid,
+        softplus,
+        shifted_softplus,
+        arctan,
+        arcsinh,
+        gelu,
+        identity,
+        relu,
+        squared_relu,
+    )
+}
+_WITH_SLOPE = {"smooth_leaky_relu": smooth_leaky_relu, "leaky_relu": leaky_relu}
+
+
+def named(name: str) -> Activation:
+    """Return the activation called `name`, such as ``"tanh"`` or ``"smooth_leaky_relu(0.1)"``.
+
+    Raises
+    ------
+    ValueError
+        If there is no activation of that name.
+    """
+    name = checks.instance(name, str, "name")
+    if name in _PLAIN:
+        return _PLAIN[name]
+    match = re.fullmatch(r"(\w+)(?:\(([-+.\deE]+)\))?", name)
+    if match and match[1] in _WITH_SLOPE:
+        if match[2] is None:
+            return _WITH_SLOPE[match[1]]()
+        try:
+            return _WITH_SLOPE[match[1]](float(match[2]))
+        except ValueError as error:
+            raise ValueError(f"{name!r} names an activation with a bad slope: {error}") from error
+    if name.startswith("shifted_"):
+        return named(name.removeprefix("shifted_")).shifted()
+    known = ", ".join([*sorted(_PLAIN), *(f"{key}(s)" for key in sorted(_WITH_SLOPE))])
+    raise ValueError(f"There is no activation {name!r}; known are {known}.")

@@ -1,0 +1,194 @@
+"""Conversion and checking of arguments at the public door.
+
+Every public function converts what it is given once, here, and trusts it afterwards.
+A refusal is one sentence that names what was expected and what came.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "finite_array",
+    "flag",
+    "fraction",
+    "generator",
+    "instance",
+    "nonnegative_number",
+    "number",
+    "one_of",
+    "positive_integer",
+    "positive_number",
+    "shape",
+]
+
+
+def finite_array(
+    value: Any,
+    name: str,
+    *,
+    ndim: int | None = None,
+    least_ndim: int | None = None,
+    last: int | None = None,
+    empty: bool = False,
+) -> np.ndarray:
+    """Convert `value` to a float64 array and check it.
+
+    Parameters
+    ----------
+    value : array_like
+        Anything that numpy takes for an array of real numbers.
+    name : str
+        What the caller calls the argument; used in messages.
+    ndim, least_ndim : int, optional
+        Exact, or least, number of axes.
+    last : int, optional
+        Required length of the last axis.
+    empty : bool, default False
+        Whether an array without entries is allowed.
+
+    Returns
+    -------
+    numpy.ndarray
+        A float64 array; `value` itself where it is one already.
+
+    Raises
+    ------
+    TypeError
+        If `value` is not an array of real numbers.
+    ValueError
+        If the number of axes or the last length differ from what was asked for, if there are no
+        entries, or if an entry is NaN or infinite.
+    """
+    try:
+        raw = np.asarray(value)
+    except ValueError as error:
+        raise TypeError(f"{name} must be an array of real numbers, but came ragged.") from error
+    if raw.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} must be an array of real numbers, but has type "
+            f"{type(value).__name__} with dtype {raw.dtype}."
+        )
+    array = raw.astype(np.float64, copy=False)
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} axes, but has shape {array.shape}.")
+    if least_ndim is not None and array.ndim < least_ndim:
+        raise ValueError(f"{name} must have at least {least_ndim} axes, not shape {array.shape}.")
+    if last is not None and (array.ndim == 0 or array.shape[-1] != last):
+        raise ValueError(f"{name} must have {last} entries on its last axis, not {array.shape}.")
+    if not empty and array.size == 0:
+        raise ValueError(f"{name} must not be empty, but has shape {array.shape}.")
+    if not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))[0]
+        where = f" at index {tuple(int(i) for i in bad)}" if array.ndim else ""
+        raise ValueError(f"{name} must be finite, but is {array[tuple(bad)]}{where}.")
+    return array
+
+
+def number(value: Any, name: str) -> float:
+    """Return `value` as a finite float.
+
+    Raises
+    ------
+    TypeError
+        If `value` is not a real number.
+    ValueError
+        If it is NaN or infinite.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number, but is {value!r}.")
+    result = float(value)
+    if not math.isfinite(result):
+        raise ValueError(f"{name} must be a finite number, but is {result}.")
+    return result
+
+
+def positive_number(value: Any, name: str) -> float:
+    """Return `value` as a float above zero, or raise as `number` does."""
+    result = number(value, name)
+    if result <= 0:
+        raise ValueError(f"{name} must be positive, but is {result}.")
+    return result
+
+
+def nonnegative_number(value: Any, name: str) -> float:
+    """Return `value` as a float that is zero or more, or raise as `number` does."""
+    result = number(value, name)
+    if result < 0:
+        raise ValueError(f"{name} must not be negative, but is {result}.")
+    return result
+
+
+def fraction(value: Any, name: str) -> float:
+    """Return `value` as a float strictly between 0 and 1, or raise as `number` does."""
+    result = number(value, name)
+    if not 0 < result < 1:
+        raise ValueError(f"{name} must lie strictly between 0 and 1, but is {result}.")
+    return result
+
+
+def positive_integer(value: Any, name: str, *, least: int = 1) -> int:
+    """Return `value` as an int that is at least `least`.
+
+    Raises
+    ------
+    TypeError
+        If `value` is not an integer (floats and booleans are not).
+    ValueError
+        If it is below `least`.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer, but is {value!r}.")
+    result = int(value)
+    if result < least:
+        raise ValueError(f"{name} must be at least {least}, but is {result}.")
+    return result
+
+
+def shape(value: Any, name: str) -> tuple[int, ...]:
+    """Return a batch shape: an int or a sequence of ints, each at least 1, as a tuple."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        value = (value,)
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"{name} must be an integer or a tuple of integers, but is {value!r}.")
+    return tuple(positive_integer(length, f"each length in {name}") for length in value)
+
+
+def flag(value: Any, name: str) -> bool:
+    """Return `value` as a bool; anything but True or False is a TypeError."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, but is {value!r}.")
+    return bool(value)
+
+
+def generator(value: Any, name: str = "rng") -> np.random.Generator:
+    """Return `value` if it is a `numpy.random.Generator`; a seed alone is a TypeError."""
+    if not isinstance(value, np.random.Generator):
+        raise TypeError(
+            f"{name} must be a numpy.random.Generator, such as numpy.random.default_rng(0), "
+            f"but is {value!r}."
+        )
+    return value
+
+
+def instance(value: Any, kind: type, name: str) -> Any:
+    """Return `value` if it is an instance of `kind`, else raise a TypeError."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be of type {kind.__name__}, but is {value!r}.")
+    return value
+
+
+def one_of(value: Any, options: tuple[str, ...], name: str) -> str:
+    """Return `value` if it is one of `options`, else raise a ValueError that lists them."""
+    if value not in options:
+        listed = ", ".join(repr(option) for option in options)
+        raise ValueError(f"{name} must be one of {listed}, but is {value!r}.")
+    return value

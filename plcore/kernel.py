@@ -1,0 +1,167 @@
+"""The empirical tangent kernel K(w) = J Jᵀ of a feedforward network, and bounds on it.
+
+K is a sum over layers of Hadamard products of n × n Gram matrices (T4), so the n × p Jacobian is
+never formed: the cost is n² Σ d_ℓ and the memory n² + n · width for each run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import linalg
+
+from . import checks
+from .network import FeedForward, Trace
+
+__all__ = [
+    "extreme_eigenvalues",
+    "kernel_by_layer",
+    "kernel_from_trace",
+    "least_eigenvalue",
+    "paper_lower_bound",
+    "schur_lower_bound",
+    "tangent_kernel",
+]
+
+
+def _gram(columns: np.ndarray) -> np.ndarray:
+    return np.swapaxes(columns, -1, -2) @ columns
+
+
+def tangent_kernel(network: FeedForward, w: Any, X: Any) -> np.ndarray:
+    """Return K(w) with K_ij = ∇f(x_i, w)·∇f(x_j, w).
+
+    By (T4), K_ij = Σ_ℓ (g_ℓ(x_i)·g_ℓ(x_j)) (h_{ℓ−1}(x_i)·h_{ℓ−1}(x_j) + 1).
+
+    Parameters
+    ----------
+    network : FeedForward
+    w : array_like, shape (..., p)
+        Parameters; leading axes are independent runs.
+    X : array_like, shape (..., n, d_0)
+        Inputs, one a row.
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., n, n)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array has the wrong type or shape, or an entry that is not finite.
+
+    References
+    ----------
+    Jacot, Gabriel and Hongler (2018); Section 1.3 of the paper.
+    """
+    checks.instance(network, FeedForward, "network")
+    trace = network.propagate(network.check_parameters(w), network.check_inputs(X))
+    return kernel_from_trace(network, trace)
+
+
+def kernel_from_trace(network: FeedForward, trace: Trace) -> np.ndarray:
+    """Return K from a forward pass that has been made already; shape ``(..., n, n)``."""
+    total: Any = None
+    for signal, h in zip(network.signals(trace), trace.inputs, strict=True):
+        block = _gram(h)
+        block += 1.0
+        block = block * _gram(signal)
+        total = block if total is None else total + block
+    return total
+
+
+def kernel_by_layer(network: FeedForward, w: Any, X: Any) -> np.ndarray:
+    """Return the summands of (T4), shape ``(L, 2, ..., n, n)``: for each layer weights and biases.
+
+    Their sum over the first two axes is `tangent_kernel`; arguments and errors are the same.
+    """
+    checks.instance(network, FeedForward, "network")
+    trace = network.propagate(network.check_parameters(w), network.check_inputs(X))
+    blocks = []
+    for signal, h in zip(network.signals(trace), trace.inputs, strict=True):
+        biases = _gram(signal)
+        blocks.append((biases * _gram(h), biases))
+    batch = np.broadcast_shapes(*(part.shape for pair in blocks for part in pair))
+    return np.array([[np.broadcast_to(part, batch) for part in pair] for pair in blocks])
+
+
+def least_eigenvalue(K: Any) -> np.ndarray:
+    """Return the least eigenvalue of each symmetric matrix in a stack.
+
+    Parameters
+    ----------
+    K : array_like, shape (..., n, n)
+        Symmetric matrices; the lower triangle is read.
+
+    Returns
+    -------
+    numpy.ndarray, shape (...)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `K` is not a stack of finite square matrices.
+    """
+    K = _square(K)
+    if K.shape[-1] <= 64:
+        return np.linalg.eigvalsh(K)[..., 0]
+    flat = K.reshape(-1, *K.shape[-2:])
+    values = [linalg.eigh(one, eigvals_only=True, subset_by_index=[0, 0])[0] for one in flat]
+    return np.array(values).reshape(K.shape[:-2])
+
+
+def extreme_eigenvalues(K: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the greatest eigenvalue of each symmetric matrix in a stack.
+
+    Parameters and errors are those of `least_eigenvalue`.
+    """
+    values = np.linalg.eigvalsh(_square(K))
+    return values[..., 0], values[..., -1]
+
+
+def _square(K: Any) -> np.ndarray:
+    K = checks.finite_array(K, "K", least_ndim=2)
+    if K.shape[-1] != K.shape[-2]:
+        raise ValueError(f"K must be square on its last two axes, but has shape {K.shape}.")
+    return K
+
+
+def paper_lower_bound(network: FeedForward, w: Any, X: Any) -> np.ndarray:
+    """Return the paper's lower bound on λ_min(K(w)).
+
+    λ_min(K(w)) ≥ Σ_k min_i q_k(x_i, w)² · nλ, with q = g_1 of (A.6) and λ = λ_min(X Xᵀ/n).  It
+    keeps the entries of W_1 alone, and is positive only if the inputs are linearly independent.
+
+    Parameters, shapes and errors are those of `tangent_kernel`; the result has shape ``(...)``.
+
+    References
+    ----------
+    (A.8) of the paper.
+    """
+    checks.instance(network, FeedForward, "network")
+    X = network.check_inputs(X)
+    q = network.signals(network.propagate(network.check_parameters(w), X))[0]
+    gram = X @ np.swapaxes(X, -1, -2)
+    floor = np.maximum(least_eigenvalue(gram), 0.0)
+    return np.square(q).min(axis=-1).sum(axis=-1) * floor  # (A.8)
+
+
+def schur_lower_bound(network: FeedForward, w: Any, X: Any) -> np.ndarray:
+    """Return the sharper lower bound μ · min_i |q(x_i, w)|² on λ_min(K(w)), μ = λ_min(XXᵀ + 11ᵀ).
+
+    By Schur, λ_min(A∘B) ≥ λ_min(A) min_i B_ii for positive semidefinite A and B; it is applied to
+    the block of W_1 and b_1.  It is ours, never below (A.8), and positive for n up to d + 1.
+
+    Parameters, shapes and errors are those of `tangent_kernel`; the result has shape ``(...)``.
+
+    References
+    ----------
+    Schur (1911); (T5) in the book's chapter on the kernel's lower bound.
+    """
+    checks.instance(network, FeedForward, "network")
+    X = network.check_inputs(X)
+    q = network.signals(network.propagate(network.check_parameters(w), X))[0]
+    gram = X @ np.swapaxes(X, -1, -2) + 1.0
+    floor = np.maximum(least_eigenvalue(gram), 0.0)
+    return np.square(q).sum(axis=-2).min(axis=-1) * floor  # (T5)

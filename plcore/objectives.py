@@ -1,0 +1,228 @@
+"""Objectives: nonnegative C² functions f on R^p with value, gradient and Hessian action.
+
+A subclass writes the trusted methods with a leading underscore; the public ones convert and check
+their arguments and then call those.  Leading axes of a point are independent points.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from .kernel import kernel_from_trace
+from .network import FeedForward, Trace
+
+__all__ = ["LeastSquares", "Objective", "Quadratic"]
+
+
+class Objective(ABC):
+    """A nonnegative C² objective f: R^p → [0, ∞).
+
+    Attributes
+    ----------
+    dimension : int
+        The number p of coordinates.
+    """
+
+    dimension: int
+
+    @abstractmethod
+    def _value_and_gradient(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+    @abstractmethod
+    def _hessian_vector(self, x: np.ndarray, v: np.ndarray) -> np.ndarray: ...
+
+    def _value(self, x: np.ndarray) -> np.ndarray:
+        return self._value_and_gradient(x)[0]
+
+    def check_point(self, x: Any, name: str = "x") -> np.ndarray:
+        """Return `x` as a float64 array of shape ``(..., p)``, or raise with a clear sentence."""
+        x = checks.finite_array(x, name, least_ndim=1)
+        if x.shape[-1] != self.dimension:
+            raise ValueError(
+                f"{name} must have p = {self.dimension} entries on its last axis, "
+                f"but has shape {x.shape}."
+            )
+        return x
+
+    def value(self, x: Any) -> np.ndarray:
+        """Return f(x), shape ``(...)``, at points `x` of shape ``(..., p)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` has the wrong type or shape, or an entry that is not finite.
+        """
+        return self._value(self.check_point(x))
+
+    def gradient(self, x: Any) -> np.ndarray:
+        """Return ∇f(x), shape ``(..., p)``; arguments and errors as `value`."""
+        return self._value_and_gradient(self.check_point(x))[1]
+
+    def value_and_gradient(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return f(x) and ∇f(x) from one pass; arguments and errors as `value`."""
+        return self._value_and_gradient(self.check_point(x))
+
+    def hessian_vector(self, x: Any, v: Any) -> np.ndarray:
+        """Return ∇²f(x) v, shape ``(..., p)``, for points and directions of shape ``(..., p)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `value`, for either argument.
+        """
+        return self._hessian_vector(self.check_point(x), self.check_point(v, "v"))
+
+    def hessian(self, x: Any) -> np.ndarray:
+        """Return ∇²f(x), shape ``(..., p, p)``, by its action on the unit vectors.
+
+        Arguments and errors as `value`; memory is p² numbers a point.
+        """
+        x = self.check_point(x)
+        unit = np.eye(self.dimension)
+        rows = [self._hessian_vector(x, np.broadcast_to(row, x.shape)) for row in unit]
+        return np.stack(rows, axis=-2)
+
+    def ratio(self, x: Any) -> np.ndarray:
+        """Return the PL ratio |∇f(x)|²/f(x), and ∞ where f(x) = 0; arguments as `value`.
+
+        Its infimum over a ball is the local PL constant (T1) of the paper's criterion.
+        """
+        value, gradient = self._value_and_gradient(self.check_point(x))
+        square = np.square(gradient).sum(axis=-1)
+        return np.divide(square, value, out=np.full_like(square, np.inf), where=value != 0)
+
+
+class Quadratic(Objective):
+    """f(x) = xᵀAx for a symmetric positive semidefinite matrix A.
+
+    Its PL ratio is at least 4 λ_min(A), with equality in the lowest eigendirection.
+
+    Parameters
+    ----------
+    matrix : array_like, shape (p, p)
+        The matrix A.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `matrix` is not square, symmetric and positive semidefinite with finite entries.
+    """
+
+    def __init__(self, matrix: Any) -> None:
+        matrix = checks.finite_array(matrix, "matrix", ndim=2)
+        if matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"matrix must be square, but has shape {matrix.shape}.")
+        size = np.abs(matrix).max()
+        if np.abs(matrix - matrix.T).max() > 1e-12 * size:
+            raise ValueError("matrix must be symmetric, but differs from its transpose.")
+        self.matrix = 0.5 * (matrix + matrix.T)
+        self.eigenvalues = np.linalg.eigvalsh(self.matrix)
+        if self.eigenvalues[0] < -1e-12 * size:
+            raise ValueError(
+                "matrix must be positive semidefinite, but has the eigenvalue "
+                f"{self.eigenvalues[0]:.4g}."
+            )
+        self.dimension = matrix.shape[0]
+
+    def _value_and_gradient(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        image = x @ self.matrix
+        return np.maximum((x * image).sum(axis=-1), 0.0), 2 * image
+
+    def _hessian_vector(self, x: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return 2 * (v @ self.matrix) + 0 * x
+
+
+class LeastSquares(Objective):
+    """The squared loss S(w) = (1/n) Σ_i (y_i − f(x_i, w))² of a network on data (2.2).
+
+    Everything is derived from the residual e_i = f(x_i, w) − y_i and the action of the Jacobian J:
+    S = |e|²/n, ∇S = (2/n) Jᵀe, and the kernel K = J Jᵀ comes from (T4).
+
+    Parameters
+    ----------
+    network : FeedForward
+    X : array_like, shape (n, d_0) or (..., n, d_0)
+        Inputs, one a row.  Leading axes give each run its own data and broadcast with those of w.
+    y : array_like, shape (n,) or (..., n)
+        Targets.
+
+    Attributes
+    ----------
+    dimension : int
+        The number p of parameters.
+    size : int
+        The number n of samples.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the data are empty, not finite, of the wrong shape, or X and y do not match.
+    """
+
+    def __init__(self, network: FeedForward, X: Any, y: Any) -> None:
+        self.network = checks.instance(network, FeedForward, "network")
+        self.X = network.check_inputs(X)
+        self.y = checks.finite_array(y, "y", least_ndim=1)
+        if self.y.shape[-1] != self.X.shape[-2]:
+            raise ValueError(
+                f"X and y must have the same number of samples, but X has {self.X.shape[-2]} rows "
+                f"and y has shape {self.y.shape}."
+            )
+        try:
+            np.broadcast_shapes(self.X.shape[:-2], self.y.shape[:-1])
+        except ValueError:
+            raise ValueError(
+                f"The leading axes of X and y must match, but the shapes are {self.X.shape} and "
+                f"{self.y.shape}."
+            ) from None
+        self.dimension = network.parameter_count
+        self.size = self.X.shape[-2]
+
+    def check_point(self, x: Any, name: str = "w") -> np.ndarray:
+        """Return `x` as a float64 array of shape ``(..., p)`` that fits the data's own axes."""
+        x = super().check_point(x, name)
+        data = np.broadcast_shapes(self.X.shape[:-2], self.y.shape[:-1])
+        try:
+            np.broadcast_shapes(x.shape[:-1], data)
+        except ValueError:
+            raise ValueError(
+                f"The leading axes of {name} must match those of the data, {data}, "
+                f"but {name} has shape {x.shape}."
+            ) from None
+        return x
+
+    def residual(self, w: Any) -> np.ndarray:
+        """Return e(w) = (f(x_i, w) − y_i)_i, shape ``(..., n)``; arguments as `value`."""
+        return self._trace(self.check_point(w))[1]
+
+    def jacobian(self, w: Any) -> np.ndarray:
+        """Return J(w), shape ``(..., n, p)``; arguments as `value`, memory n p numbers a run."""
+        return self.network.jacobian(self.check_point(w), self.X)
+
+    def kernel(self, w: Any) -> np.ndarray:
+        """Return the tangent kernel K(w) by (T4), shape ``(..., n, n)``; arguments as `value`."""
+        return kernel_from_trace(self.network, self._trace(self.check_point(w))[0])
+
+    def _trace(self, w: np.ndarray) -> tuple[Trace, np.ndarray]:
+        trace = self.network.propagate(w, self.X)
+        return trace, trace.outputs - self.y
+
+    def _value(self, w: np.ndarray) -> np.ndarray:
+        return np.square(self._trace(w)[1]).mean(axis=-1)
+
+    def _value_and_gradient(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        trace, residual = self._trace(w)
+        gradient = self.network.pull_back(trace, (2 / self.size) * residual)
+        return np.square(residual).mean(axis=-1), gradient
+
+    def _hessian_vector(self, w: np.ndarray, v: np.ndarray) -> np.ndarray:
+        trace, residual = self._trace(w)
+        moved, *tangents = self.network.push_forward(trace, v)
+        scale = 2 / self.size
+        return self.network.pull_back_tangent(
+            trace, v, scale * residual, scale * moved, (tangents[0], tangents[1])
+        )
