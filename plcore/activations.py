@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from scipy import special
 
-from . import checks
+from . import _elementwise, checks
 
 __all__ = [
     "Activation",
@@ -166,143 +166,14 @@ class Activation:
         ends = self.limits[0]
         return Activation(
             f"shifted_{self.name}",
-            (partial(_shifted_value, base=self.functions[0], offset=offset), *self.functions[1:]),
+            (
+                partial(_elementwise.shifted_value, base=self.functions[0], offset=offset),
+                *self.functions[1:],
+            ),
             self.extrema,
             ((ends[0] - offset, ends[1] - offset), *self.limits[1:]),
             self.smoothness,
         )
-
-
-def _shifted_value(u: np.ndarray, *, base: Function, offset: float) -> np.ndarray:
-    return base(u) - offset
-
-
-def _smooth_leaky_value(u: np.ndarray, *, s: float) -> np.ndarray:
-    # log(1 + e^u) = max(u, 0) + log(1 + e^-|u|): no overflow, one exponential.
-    return s * u + (1 - s) * (np.maximum(u, 0) + np.log1p(np.exp(-np.abs(u))) - math.log(2))
-
-
-def _smooth_leaky_slope(u: np.ndarray, *, s: float) -> np.ndarray:
-    return s + (1 - s) * special.expit(u)
-
-
-def _smooth_leaky_curvature(u: np.ndarray, *, s: float) -> np.ndarray:
-    decay = np.exp(-np.abs(u))
-    return (1 - s) * decay / (1 + decay) ** 2
-
-
-def _smooth_leaky_fused(u: np.ndarray, value: np.ndarray, slope: np.ndarray, *, s: float) -> None:
-    # With e = exp(-|u|): log(1 + exp(u)) = max(u, 0) + log(1 + e), and the slope is
-    # (1 + s)/2 ± (1 - s) (1/(1 + e) - 1/2) with the sign of u.  One exponential, one logarithm.
-    np.abs(u, out=slope)
-    np.negative(slope, out=slope)
-    np.exp(slope, out=slope)
-    slope += 1.0
-    np.log(slope, out=value)
-    value -= math.log(2)
-    value *= 1 - s
-    np.divide(1 - s, slope, out=slope)
-    slope -= 0.5 * (1 - s)
-    np.copysign(slope, u, out=slope)
-    slope += 0.5 * (1 + s)
-    np.maximum(u, s * u, out=u)
-    value += u
-
-
-def _tanh_slope(u: np.ndarray) -> np.ndarray:
-    # 1/cosh² keeps its relative accuracy in the tails, where 1 - tanh² cancels.
-    decay = np.exp(-2 * np.abs(u))
-    return 4 * decay / (1 + decay) ** 2
-
-
-def _tanh_curvature(u: np.ndarray) -> np.ndarray:
-    return -2 * np.tanh(u) * _tanh_slope(u)
-
-
-def _tanh_fused(u: np.ndarray, value: np.ndarray, slope: np.ndarray) -> None:
-    np.tanh(u, out=value)
-    np.multiply(value, value, out=slope)
-    np.subtract(1.0, slope, out=slope)
-
-
-def _sigmoid_slope(u: np.ndarray) -> np.ndarray:
-    decay = np.exp(-np.abs(u))
-    return decay / (1 + decay) ** 2
-
-
-def _sigmoid_curvature(u: np.ndarray) -> np.ndarray:
-    return -np.tanh(u / 2) * _sigmoid_slope(u)
-
-
-def _softplus_value(u: np.ndarray) -> np.ndarray:
-    return np.maximum(u, 0) + np.log1p(np.exp(-np.abs(u)))
-
-
-def _shifted_softplus_value(u: np.ndarray) -> np.ndarray:
-    return _smooth_leaky_value(u, s=0.0)
-
-
-def _shifted_sigmoid_value(u: np.ndarray) -> np.ndarray:
-    return 0.5 * np.tanh(u / 2)
-
-
-def _arctan_slope(u: np.ndarray) -> np.ndarray:
-    # hypot twice, because u² would overflow for large |u|.
-    return 1 / np.hypot(1, u) / np.hypot(1, u)
-
-
-def _arctan_curvature(u: np.ndarray) -> np.ndarray:
-    return -2 * u * _arctan_slope(u) * _arctan_slope(u)
-
-
-def _arcsinh_slope(u: np.ndarray) -> np.ndarray:
-    return 1 / np.hypot(1, u)
-
-
-def _arcsinh_curvature(u: np.ndarray) -> np.ndarray:
-    return -(u * _arcsinh_slope(u)) * _arctan_slope(u)
-
-
-def _normal_density(u: np.ndarray) -> np.ndarray:
-    u = np.clip(u, -40, 40)  # the density underflows beyond; its square must not overflow
-    return np.exp(-0.5 * u * u) / math.sqrt(2 * math.pi)
-
-
-def _gelu_value(u: np.ndarray) -> np.ndarray:
-    return u * special.ndtr(u)
-
-
-def _gelu_slope(u: np.ndarray) -> np.ndarray:
-    return special.ndtr(u) + np.clip(u, -40, 40) * _normal_density(u)
-
-
-def _gelu_curvature(u: np.ndarray) -> np.ndarray:
-    u = np.clip(u, -40, 40)
-    return _normal_density(u) * (2 - u * u)
-
-
-def _identity(u: np.ndarray) -> np.ndarray:
-    return u + 0.0
-
-
-def _leaky_value(u: np.ndarray, *, s: float) -> np.ndarray:
-    return np.where(u > 0, u, s * u)
-
-
-def _leaky_slope(u: np.ndarray, *, s: float) -> np.ndarray:
-    return np.where(u > 0, 1.0, s)
-
-
-def _squared_relu_value(u: np.ndarray) -> np.ndarray:
-    return np.square(np.maximum(u, 0))
-
-
-def _squared_relu_slope(u: np.ndarray) -> np.ndarray:
-    return 2 * np.maximum(u, 0)
-
-
-def _squared_relu_curvature(u: np.ndarray) -> np.ndarray:
-    return np.where(u > 0, 2.0, 0.0)
 
 
 def smooth_leaky_relu(s: float = 0.1) -> Activation:
@@ -324,13 +195,13 @@ def smooth_leaky_relu(s: float = 0.1) -> Activation:
     return Activation(
         f"smooth_leaky_relu({s!r})",
         (
-            partial(_smooth_leaky_value, s=s),
-            partial(_smooth_leaky_slope, s=s),
-            partial(_smooth_leaky_curvature, s=s),
+            partial(_elementwise.smooth_leaky_value, s=s),
+            partial(_elementwise.smooth_leaky_slope, s=s),
+            partial(_elementwise.smooth_leaky_curvature, s=s),
         ),
         ((), (), (0.0,)),
         ((-math.inf, math.inf), (s, 1.0), (0.0, 0.0)),
-        fused=partial(_smooth_leaky_fused, s=s),
+        fused=partial(_elementwise.smooth_leaky_fused, s=s),
     )
 
 
@@ -345,7 +216,11 @@ def leaky_relu(s: float = 0.1) -> Activation:
     s = checks.fraction(s, "s")
     return Activation(
         f"leaky_relu({s!r})",
-        (partial(_leaky_value, s=s), partial(_leaky_slope, s=s), np.zeros_like),
+        (
+            partial(_elementwise.leaky_value, s=s),
+            partial(_elementwise.leaky_slope, s=s),
+            np.zeros_like,
+        ),
         ((), (), ()),
         ((-math.inf, math.inf), (s, 1.0), (0.0, 0.0)),
         smoothness=0,
@@ -357,69 +232,81 @@ _LOG_2_ROOT_3 = math.log(2 + math.sqrt(3))  # where sigmoid(1 - sigmoid)(1 - 2 s
 
 tanh = Activation(
     "tanh",
-    (np.tanh, _tanh_slope, _tanh_curvature),
+    (np.tanh, _elementwise.tanh_slope, _elementwise.tanh_curvature),
     ((), (0.0,), (-math.atanh(1 / math.sqrt(3)), math.atanh(1 / math.sqrt(3)))),
     ((-1.0, 1.0), (0.0, 0.0), (0.0, 0.0)),
-    fused=_tanh_fused,
+    fused=_elementwise.tanh_fused,
 )
 sigmoid = Activation(
     "sigmoid",
-    (special.expit, _sigmoid_slope, _sigmoid_curvature),
+    (special.expit, _elementwise.sigmoid_slope, _elementwise.sigmoid_curvature),
     ((), (0.0,), (-_LOG_2_ROOT_3, _LOG_2_ROOT_3)),
     ((0.0, 1.0), (0.0, 0.0), (0.0, 0.0)),
 )
 shifted_sigmoid = Activation(
     "shifted_sigmoid",
-    (_shifted_sigmoid_value, _sigmoid_slope, _sigmoid_curvature),
+    (
+        _elementwise.shifted_sigmoid_value,
+        _elementwise.sigmoid_slope,
+        _elementwise.sigmoid_curvature,
+    ),
     ((), (0.0,), (-_LOG_2_ROOT_3, _LOG_2_ROOT_3)),
     ((-0.5, 0.5), (0.0, 0.0), (0.0, 0.0)),
 )
 softplus = Activation(
     "softplus",
-    (_softplus_value, special.expit, _sigmoid_slope),
+    (_elementwise.softplus_value, special.expit, _elementwise.sigmoid_slope),
     ((), (), (0.0,)),
     ((0.0, math.inf), (0.0, 1.0), (0.0, 0.0)),
 )
 shifted_softplus = Activation(
     "shifted_softplus",
-    (_shifted_softplus_value, special.expit, _sigmoid_slope),
+    (_elementwise.shifted_softplus_value, special.expit, _elementwise.sigmoid_slope),
     ((), (), (0.0,)),
     ((-math.log(2), math.inf), (0.0, 1.0), (0.0, 0.0)),
 )
 arctan = Activation(
     "arctan",
-    (np.arctan, _arctan_slope, _arctan_curvature),
+    (np.arctan, _elementwise.arctan_slope, _elementwise.arctan_curvature),
     ((), (0.0,), (-1 / math.sqrt(3), 1 / math.sqrt(3))),
     ((-math.pi / 2, math.pi / 2), (0.0, 0.0), (0.0, 0.0)),
 )
 arcsinh = Activation(
     "arcsinh",
-    (np.arcsinh, _arcsinh_slope, _arcsinh_curvature),
+    (np.arcsinh, _elementwise.arcsinh_slope, _elementwise.arcsinh_curvature),
     ((), (0.0,), (-1 / math.sqrt(2), 1 / math.sqrt(2))),
     (_UNBOUNDED, (0.0, 0.0), (0.0, 0.0)),
 )
 gelu = Activation(
     "gelu",
-    (_gelu_value, _gelu_slope, _gelu_curvature),
+    (_elementwise.gelu_value, _elementwise.gelu_slope, _elementwise.gelu_curvature),
     ((-0.7517915246935645,), (-math.sqrt(2), math.sqrt(2)), (-2.0, 0.0, 2.0)),
     ((0.0, math.inf), (0.0, 1.0), (0.0, 0.0)),
 )
 identity = Activation(
     "identity",
-    (_identity, np.ones_like, np.zeros_like),
+    (_elementwise.identity, np.ones_like, np.zeros_like),
     ((), (), ()),
     (_UNBOUNDED, (1.0, 1.0), (0.0, 0.0)),
 )
 relu = Activation(
     "relu",
-    (partial(_leaky_value, s=0.0), partial(_leaky_slope, s=0.0), np.zeros_like),
+    (
+        partial(_elementwise.leaky_value, s=0.0),
+        partial(_elementwise.leaky_slope, s=0.0),
+        np.zeros_like,
+    ),
     ((), (), ()),
     ((0.0, math.inf), (0.0, 1.0), (0.0, 0.0)),
     smoothness=0,
 )
 squared_relu = Activation(
     "squared_relu",
-    (_squared_relu_value, _squared_relu_slope, _squared_relu_curvature),
+    (
+        _elementwise.squared_relu_value,
+        _elementwise.squared_relu_slope,
+        _elementwise.squared_relu_curvature,
+    ),
     ((), (), ()),
     ((0.0, math.inf), (0.0, math.inf), (0.0, 2.0)),
     smoothness=1,

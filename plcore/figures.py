@@ -1,0 +1,466 @@
+"""Figures of the book: one style, themed SVG, and sliders that move with or without a kernel.
+
+This module and the command line are the top floor of the package: the only ones that import
+matplotlib or ipywidgets, and nothing in the package imports them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import math
+import re
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from time import perf_counter
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+__all__ = [
+    "COLORS",
+    "STARTS",
+    "BookFigure",
+    "Frames",
+    "choice",
+    "label_ends",
+    "slider",
+    "subplots",
+    "svg",
+    "use_style",
+]
+
+# Okabe and Ito's colours, the two pale ones left out; in the book each follows the theme.
+COLORS = {
+    "ink": "#1f2328",
+    "muted": "#656d76",
+    "grid": "#d8dee4",
+    "paper": "#ffffff",
+    "blue": "#0072b2",
+    "orange": "#d55e00",
+    "green": "#00875f",
+    "purple": "#b0548a",
+    "gold": "#9a6700",
+}
+
+# The four starts of the experiments: line colour, line style and marker, in every figure the same.
+STARTS = {
+    "positive": {"color": COLORS["blue"], "linestyle": "-", "marker": "o"},
+    "LeCun": {"color": COLORS["orange"], "linestyle": "--", "marker": "s"},
+    "absolute LeCun": {"color": COLORS["green"], "linestyle": "-.", "marker": "^"},
+    "conditioned LeCun": {"color": COLORS["purple"], "linestyle": (0, (1, 1.2)), "marker": "D"},
+}
+
+_STYLE = {
+    "figure.figsize": (5.6, 3.5),
+    "figure.dpi": 100,
+    "figure.facecolor": COLORS["paper"],
+    "figure.constrained_layout.use": True,
+    "savefig.facecolor": COLORS["paper"],
+    "font.family": "DejaVu Sans",
+    "font.size": 11.5,
+    "mathtext.fontset": "dejavusans",
+    "text.color": COLORS["ink"],
+    "axes.facecolor": "none",
+    "axes.edgecolor": COLORS["muted"],
+    "axes.labelcolor": COLORS["ink"],
+    "axes.titlecolor": COLORS["ink"],
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": cycler(
+        color=[COLORS[name] for name in ("blue", "orange", "green", "purple", "gold", "ink")]
+    ),
+    "grid.color": COLORS["grid"],
+    "grid.linewidth": 0.7,
+    "xtick.color": COLORS["muted"],
+    "ytick.color": COLORS["muted"],
+    "xtick.labelcolor": COLORS["ink"],
+    "ytick.labelcolor": COLORS["ink"],
+    "xtick.labelsize": 10.5,
+    "ytick.labelsize": 10.5,
+    "lines.linewidth": 1.9,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "legend.fontsize": 10.5,
+    "legend.handlelength": 2.4,
+    "image.cmap": "cividis",
+}
+_SVG_STYLE = {"svg.fonttype": "path", "svg.hashsalt": "plcore", "path.simplify": True}
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+def use_style() -> None:
+    """Set the book's style for every figure drawn from here on (matplotlib's ``rcParams``)."""
+    mpl.rcParams.update(_STYLE)
+
+
+class BookFigure(Figure):
+    """A matplotlib figure that notebooks show as themed SVG, with a PNG where SVG is barred.
+
+    It isn't known to pyplot, so that nothing shows it twice and nothing has to close it.
+    """
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {
+            "image/svg+xml": svg(self),
+            "image/png": base64.b64encode(_png(self)).decode(),
+            "text/plain": "Figure",
+        }
+
+
+def subplots(
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    width: float | None = None,
+    height: float | None = None,
+    **options: Any,
+) -> tuple[BookFigure, Any]:
+    """Return a figure and its axes, as ``matplotlib.pyplot.subplots`` does, without pyplot.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Grid of axes. Stacked axes stay readable on a phone; beside each other, two are the most.
+    width, height : float, optional
+        Size of the figure in inches; by default 5.6 wide and 3.5 for each row.
+    **options
+        Passed to ``Figure.subplots`` (``sharex``, ``height_ratios``, …).
+    """
+    default_width, default_height = mpl.rcParams["figure.figsize"]
+    size = (width or default_width, height or default_height * (1 if rows == 1 else 0.8 * rows))
+    figure = BookFigure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def svg(figure: Figure) -> str:
+    """Return the figure as SVG that can stand in a page beside others.
+
+    The bytes depend on the drawing alone: no date, no version, identifiers salted and prefixed
+    with a hash of the content. The colours of `COLORS` are CSS variables (``--figure-blue``, …)
+    with the light theme's value to fall back on.
+    """
+    buffer = io.BytesIO()
+    with mpl.rc_context(_SVG_STYLE):
+        figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
+    root = ElementTree.fromstring(buffer.getvalue())
+    _simplify(root)
+    # A style element would reach out of the figure into the page; an attribute doesn't.
+    root.set("style", "stroke-linejoin: round; stroke-linecap: butt")
+    text = ElementTree.tostring(root, encoding="unicode")
+    text = text.replace("ns0:", "").replace("xmlns:ns0=", "xmlns=")
+    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
+    text = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", text)
+    prefix = "f" + hashlib.sha256(text.encode()).hexdigest()[:8] + "-"
+    text = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}", text)
+    for name, color in COLORS.items():
+        text = re.sub(rf"{color}(?=[;\"])", f"var(--figure-{name}, {color})", text)
+    return text
+
+
+def _simplify(element: ElementTree.Element) -> None:
+    """Drop what doesn't show from an SVG element: metadata, styles, bare groups, decimals."""
+    for name, value in list(element.attrib.items()):
+        if name.endswith("}href"):
+            element.set("href", element.attrib.pop(name))
+        elif name == "d":
+            # Two decimals are a hundredth of a point.
+            value = re.sub(r"-?\d+\.\d+", lambda match: f"{float(match[0]):.2f}", value)
+            value = re.sub(r"\.?0+(?= |$)(?<=\.\d\d|\d\.\d)", "", value)
+            element.set("d", re.sub(r"\s*([A-Za-z])\s*", r"\1", value).strip())
+        elif name in ("x", "y"):
+            element.set(name, f"{float(value):.2f}")
+    kept = []
+    for child in element:
+        _simplify(child)
+        child.tail = "\n"
+        kind = child.tag.split("}")[-1]
+        if kind in ("metadata", "style") or (kind in ("g", "defs") and not len(child)):
+            continue
+        kept += list(child) if kind == "g" and not set(child.attrib) - {"id"} else [child]
+    element[:] = kept
+    element.text = "\n" if kept else None
+
+
+def _png(figure: Figure) -> bytes:
+    """Return the figure as a small PNG with 64 colours."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    image = Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    image.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def label_ends(axes: Axes, lines: Iterable[Line2D] | None = None, *, gap: float = 1.15) -> None:
+    """Write each line's label at its right end, in its colour, in place of a legend.
+
+    Parameters
+    ----------
+    axes : Axes
+        Call this last: the places follow from the final limits and size of the axes.
+    lines : iterable of Line2D, optional
+        Those with a label, if not given.
+    gap : float
+        Least distance of two labels, in heights of a letter.
+    """
+    if lines is None:
+        lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
+    low, high = axes.transAxes.transform([(0, 0), (0, 1)])[:, 1]
+    size = mpl.rcParams["legend.fontsize"]
+    step = gap * size * axes.figure.dpi / 72 / (high - low)
+    ends = []
+    for line in lines:
+        points = line.get_transform().transform(np.column_stack(line.get_data()).astype(float))
+        last = points[np.isfinite(points).all(axis=1)][-1]
+        x, y = axes.transAxes.inverted().transform(last)
+        ends.append([min(x, 1.0), min(max(y, 0.0), 1.0), line])
+    ends.sort(key=lambda end: end[1])
+    heights = np.array([end[1] for end in ends])
+    for _ in range(100):
+        for k in range(len(heights) - 1):
+            overlap = step - (heights[k + 1] - heights[k])
+            if overlap > 1e-9:
+                heights[k] -= overlap / 2
+                heights[k + 1] += overlap / 2
+    for (x, _, line), y in zip(ends, heights, strict=True):
+        axes.annotate(
+            str(line.get_label()),
+            (x, y),
+            xycoords="axes fraction",
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=line.get_color(),
+            fontsize=size,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def slider(
+    draw: Callable[[Any], Figure],
+    values: Sequence[float],
+    *,
+    label: str,
+    alt: str | Callable[[Any], str],
+    start: float | None = None,
+    text: Callable[[Any], str] = "{:.3g}".format,
+) -> Frames:
+    """Return a figure with a slider, to be the last expression of a notebook's cell.
+
+    With a kernel the slider is a widget that calls `draw` for any value between the first and the
+    last (whole numbers if all `values` are, evenly spaced in the logarithm if `values` are). In
+    the built book, and wherever no kernel runs, it moves through one drawing for each of `values`.
+
+    Parameters
+    ----------
+    draw : callable
+        Takes a value, returns a figure; pure, and always of the same size.
+    values : sequence of float
+        At least two, increasing: the drawings kept in the page. A dozen is plenty.
+    label : str
+        What moves, in words or Unicode letters ("radius r"); plain text, no TeX.
+    alt : str or callable
+        What the figure shows, for those who can't see it; a callable takes the value.
+    start : float, optional
+        The value shown first, one of `values`; the middle one by default.
+    text : callable
+        Writes a value beside the slider.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two values, they don't increase, or `start` isn't among them.
+    """
+    values = list(values)
+    if len(values) < 2 or not all(a < b for a, b in zip(values, values[1:], strict=False)):
+        raise ValueError(f"slider needs at least two increasing values, but got {values}.")
+    if start is None:
+        start = values[len(values) // 2]
+    return Frames(draw, values, label=label, alt=alt, start=start, text=text, numeric=True)
+
+
+def choice(
+    draw: Callable[[Any], Figure],
+    options: Sequence[Hashable],
+    *,
+    label: str,
+    alt: str | Callable[[Any], str],
+    start: Any = None,
+    text: Callable[[Any], str] = str,
+) -> Frames:
+    """Return a figure with a menu of options; everything else as in `slider`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two options or `start` isn't among them.
+    """
+    options = list(options)
+    if len(options) < 2:
+        raise ValueError(f"choice needs at least two options, but got {options}.")
+    start = options[0] if start is None else start
+    return Frames(draw, options, label=label, alt=alt, start=start, text=text, numeric=False)
+
+
+# Builds the control out of the page's own drawings; where scripts don't run, the PNG stays.
+_SCRIPT = """
+(() => {
+  const box = document.currentScript.closest(".figure-control");
+  const [glyphs, ...frames] = box.querySelector("template").content.children;
+  const make = (name, properties) => Object.assign(document.createElement(name), properties);
+  const stage = make("div", {className: "figure-stage"});
+  const row = make("label", {className: "figure-row"});
+  const menu = box.dataset.kind === "choice";
+  const input = menu ? make("select", {}) : make("input", {type: "range", min: 0, step: 1});
+  const output = make("output", {});
+  if (menu) frames.forEach((frame, k) => input.add(new Option(frame.dataset.text, k)));
+  else input.max = frames.length - 1;
+  input.value = box.dataset.start;
+  const show = () => {
+    stage.replaceChildren(glyphs, frames[input.value]);
+    if (menu) return;
+    output.textContent = frames[input.value].dataset.text;
+    input.setAttribute("aria-valuetext", output.textContent);
+  };
+  row.append(make("span", {textContent: box.dataset.label}), input);
+  if (!menu) row.append(output);
+  input.addEventListener("input", show);
+  show();
+  box.replaceChildren(stage, row);
+})();
+"""
+
+
+class Frames:
+    """A figure that depends on one value, with a control for it (see `slider` and `choice`)."""
+
+    def __init__(
+        self,
+        draw: Callable[[Any], Figure],
+        values: list[Any],
+        *,
+        label: str,
+        alt: str | Callable[[Any], str],
+        start: Any,
+        text: Callable[[Any], str],
+        numeric: bool,
+    ) -> None:
+        if start not in values:
+            raise ValueError(f"start should be one of the values {values}, but is {start!r}.")
+        self.draw, self.values, self.label, self.start = draw, values, label, start
+        self.text, self.numeric = text, numeric
+        self.alt = alt if callable(alt) else lambda value: alt
+        if not label or not self.alt(start):
+            raise ValueError("A control needs a label and its figure an alternative text.")
+
+    def __repr__(self) -> str:
+        kind = "slider" if self.numeric else "choice"
+        first, last = self.text(self.values[0]), self.text(self.values[-1])
+        return f"{kind} of {len(self.values)} drawings: {self.label}, {first} to {last}"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        bundle: dict[str, Any] = {"text/html": self.html(), "text/plain": repr(self)}
+        try:
+            live = self.widget()
+        except ImportError:
+            return bundle
+        view = live._repr_mimebundle_()
+        bundle.update({name: data for name, data in view.items() if "widget-view" in name})
+        return bundle
+
+    def html(self) -> str:
+        """Return the drawings and their control as HTML that needs no kernel."""
+        frames = [self._frame(value) for value in self.values]
+        # Most of a drawing is its letters: they are kept once for all of them.
+        glyphs: dict[str, str] = {}
+        frames = [_share_glyphs(frame, glyphs) for frame in frames]
+        still = base64.b64encode(_png(self.draw(self.start))).decode()
+        alt = html.escape(self.alt(self.start))
+        return (
+            f'<div class="figure-control" data-kind="{"slider" if self.numeric else "choice"}" '
+            f'data-label="{html.escape(self.label)}" '
+            f'data-start="{self.values.index(self.start)}">\n'
+            f'<img alt="{alt}" src="data:image/png;base64,{still}" style="max-width: 100%">\n'
+            "<p><em>Run this cell to move the control.</em></p>\n"
+            '<template>\n<svg width="0" height="0" style="position: absolute" aria-hidden="true" '
+            f'xmlns="http://www.w3.org/2000/svg"><defs>{"".join(glyphs.values())}</defs></svg>\n'
+            f"{''.join(frames)}</template>\n<script>{_SCRIPT}</script>\n</div>"
+        )
+
+    def _frame(self, value: Any) -> str:
+        picture = svg(self.draw(value))
+        label = html.escape(self.alt(value))
+        picture = picture.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+        text = html.escape(self.text(value))
+        return f'<div class="figure-frame" data-text="{text}">{picture}</div>\n'
+
+    def widget(self) -> Any:
+        """Return the ipywidgets control that draws anew for each value."""
+        import ipywidgets
+
+        begin = perf_counter()
+        picture = ipywidgets.HTML(self._frame(self.start))
+        # A drawing that takes long is made when the control comes to rest.
+        control = self._control(ipywidgets, perf_counter() - begin < 0.25)
+
+        def redraw(change: dict[str, Any]) -> None:
+            try:
+                picture.value = self._frame(change["new"])
+            except Exception as error:  # shown to the reader: a widget's errors go unseen
+                picture.value = f"<pre>{html.escape(f'{type(error).__name__}: {error}')}</pre>"
+
+        control.observe(redraw, names="value")
+        return ipywidgets.VBox([picture, control])
+
+    def _control(self, ipywidgets: Any, continuous: bool) -> Any:
+        low, high = self.values[0], self.values[-1]
+        options: dict[str, Any] = {
+            "description": self.label,
+            "value": self.start,
+            "style": {"description_width": "initial"},
+            "layout": {"width": "min(34em, 95%)"},
+        }
+        if not self.numeric:
+            pairs = [(self.text(value), value) for value in self.values]
+            return ipywidgets.Dropdown(options=pairs, **options)
+        options["continuous_update"] = continuous
+        if all(isinstance(value, (int, np.integer)) for value in self.values):
+            return ipywidgets.IntSlider(min=int(low), max=int(high), **options)
+        if low > 0 and np.ptp(np.diff(np.log(self.values))) < 0.01 * math.log(high / low):
+            ends = {"min": math.log10(low), "max": math.log10(high)}
+            step = (ends["max"] - ends["min"]) / 200
+            return ipywidgets.FloatLogSlider(base=10, step=step, readout_format=".3g", **ends, **options)
+        step = (high - low) / 200
+        return ipywidgets.FloatSlider(min=low, max=high, step=step, readout_format=".3g", **options)
+
+
+def _share_glyphs(frame: str, glyphs: dict[str, str]) -> str:
+    """Return a frame without the letters' outlines, which are added to `glyphs` once each."""
+    names: dict[str, str] = {}
+
+    def collect(match: re.Match[str]) -> str:
+        outline = match[0].replace(f' id="{match[1]}"', "")
+        name = "g" + hashlib.sha256(outline.encode()).hexdigest()[:10]
+        names[match[1]] = name
+        glyphs[name] = match[0].replace(match[1], name)
+        return ""
+
+    # Letters are the only paths with an identifier; clips, markers and hatches sit in groups.
+    glyph = r'<path id="(f[0-9a-f]{8}-[A-Z][^"]*)"[^>]*/>\n?'
+    frame = re.sub(glyph, collect, frame)
+    return re.sub(r'href="#([^"]+)"', lambda m: f'href="#{names.get(m[1], m[1])}"', frame)
