@@ -176,12 +176,10 @@ def _simplify(element: ElementTree.Element) -> None:
         if name.endswith("}href"):
             element.set("href", element.attrib.pop(name))
         elif name == "d":
-            # Two decimals are a hundredth of a point.
-            value = re.sub(r"-?\d+\.\d+", lambda match: f"{float(match[0]):.2f}", value)
-            value = re.sub(r"\.?0+(?= |$)(?<=\.\d\d|\d\.\d)", "", value)
+            value = re.sub(r"-?\d+\.\d+", lambda match: _hundredths(match[0]), value)
             element.set("d", re.sub(r"\s*([A-Za-z])\s*", r"\1", value).strip())
         elif name in ("x", "y"):
-            element.set(name, f"{float(value):.2f}")
+            element.set(name, _hundredths(value))
     kept = []
     for child in element:
         _simplify(child)
@@ -192,6 +190,11 @@ def _simplify(element: ElementTree.Element) -> None:
         kept += list(child) if kind == "g" and not set(child.attrib) - {"id"} else [child]
     element[:] = kept
     element.text = "\n" if kept else None
+
+
+def _hundredths(number: str) -> str:
+    """Return a coordinate to a hundredth of a point."""
+    return f"{float(number):.2f}".rstrip("0").rstrip(".")
 
 
 def _png(figure: Figure) -> bytes:
@@ -444,7 +447,9 @@ class Frames:
         if low > 0 and np.ptp(np.diff(np.log(self.values))) < 0.01 * math.log(high / low):
             ends = {"min": math.log10(low), "max": math.log10(high)}
             step = (ends["max"] - ends["min"]) / 200
-            return ipywidgets.FloatLogSlider(base=10, step=step, readout_format=".3g", **ends, **options)
+            return ipywidgets.FloatLogSlider(
+                base=10, step=step, readout_format=".3g", **ends, **options
+            )
         step = (high - low) / 200
         return ipywidgets.FloatSlider(min=low, max=high, step=step, readout_format=".3g", **options)
 

@@ -1,0 +1,175 @@
+"""The command line: ``python -m plcore refresh`` executes the book's notebooks in place."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# One thread each: the stored numbers don't depend on how a machine splits its sums.
+_THREADS = {
+    name: "1"
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+}
+_SECONDS_PER_CELL = 120
+_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_KEPT_CELL_METADATA = ("mystnb", "tags")
+_METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def source_hash(notebook: Any) -> str:
+    """Return a hash of a notebook's code, which tells whether its outputs are of this code."""
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16]
+
+
+def normalize(notebook: Any) -> None:
+    """Bring a notebook to the form that the book stores, in place.
+
+    Widget views and their state, timestamps, tool-specific metadata and versions go; cells are
+    counted 1, 2, …; consecutive texts on one stream become one; cells without a name of their own
+    get one from their content.
+    """
+    import nbformat
+
+    refreshed = notebook.metadata.get("plcore", {}).get("code")
+    notebook.metadata = nbformat.from_dict({**_METADATA, "plcore": {"code": refreshed}})
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    count = 0
+    names: set[str] = set()
+    for cell in notebook.cells:
+        name = cell.get("id")
+        if not name or name in names:
+            name = hashlib.sha256(f"{len(names)} {cell.source}".encode()).hexdigest()[:8]
+        cell["id"] = name
+        names.add(name)
+        kept = {key: cell.metadata[key] for key in _KEPT_CELL_METADATA if cell.metadata.get(key)}
+        cell.metadata = nbformat.from_dict(kept)
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
+            cell.outputs = _normal_outputs(cell.outputs, count)
+
+
+def _normal_outputs(outputs: list[Any], count: int) -> list[Any]:
+    kept: list[Any] = []
+    for output in outputs:
+        if output.output_type == "stream":
+            if kept and kept[-1].output_type == "stream" and kept[-1].name == output.name:
+                kept[-1].text += output.text
+                continue
+        elif output.output_type != "error":
+            output.data.pop(_WIDGET_VIEW, None)
+            output.metadata = {}
+            if output.output_type == "execute_result":
+                output.execution_count = count
+            if not output.data:
+                continue
+        kept.append(output)
+    return kept
+
+
+def refresh(path: Path) -> bool:
+    """Execute a notebook in a fresh kernel and store its outputs; return whether it changed.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        If a cell fails; the file is left as it was.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+
+    before = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(before, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=_SECONDS_PER_CELL,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,
+        store_widget_state=False,
+    )
+    client.execute(env={**os.environ, **_THREADS})
+    notebook.metadata["plcore"] = {"code": source_hash(notebook)}
+    normalize(notebook)
+    after = nbformat.writes(notebook) + "\n"
+    if after != before:
+        path.write_text(after, encoding="utf-8")
+    return after != before
+
+
+def faults(path: Path) -> list[str]:
+    """Return what keeps a notebook from being as `refresh` leaves it, a sentence each."""
+    import nbformat
+
+    text = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(text, as_version=4)
+    found = []
+    for number, cell in enumerate(notebook.cells, start=1):
+        if cell.cell_type == "code" and cell.execution_count is None:
+            found.append(f"cell {number} was never executed, or its outputs were stripped")
+    if notebook.metadata.get("plcore", {}).get("code") != source_hash(notebook):
+        found.append("the code was edited after its outputs were stored")
+    normalize(notebook)
+    if not found and nbformat.writes(notebook) + "\n" != text:
+        found.append("the file isn't in the form that the refresh command writes")
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m plcore", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser(
+        "refresh", help="execute notebooks in place and store their outputs"
+    )
+    command.add_argument(
+        "notebooks", nargs="*", type=Path, help="by default every notebook in chapters/"
+    )
+    command.add_argument(
+        "--check", action="store_true", help="change nothing; fail if a refresh is due"
+    )
+    options = parser.parse_args(arguments)
+    paths = options.notebooks or sorted(Path("chapters").glob("*.ipynb"))
+    if not paths:
+        parser.error("there are no notebooks in chapters/ here; name some, or change the folder")
+    for path in paths:
+        if not path.is_file():
+            parser.error(f"there is no notebook {path}")
+    return _check(paths) if options.check else _refresh(paths)
+
+
+def _check(paths: list[Path]) -> int:
+    status = 0
+    for path in paths:
+        for fault in faults(path):
+            status = 1
+            print(f"{path}: {fault}")
+    return status
+
+
+def _refresh(paths: list[Path]) -> int:
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError
+
+    for path in paths:
+        begin = time.perf_counter()
+        try:
+            changed = refresh(path)
+        except (CellExecutionError, CellTimeoutError) as error:
+            print(f"{path}: left as it was, since a cell failed\n{error}", file=sys.stderr)
+            return 1
+        word = "refreshed" if changed else "unchanged"
+        print(f"{path}: {word}, executed in {time.perf_counter() - begin:.1f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
