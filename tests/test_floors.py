@@ -1,0 +1,177 @@
+"""The modules of plcore stand on floors: an import goes down, and what plots stays on top."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "plcore"
+
+# The floor plan. A new module is entered here, on the lowest floor that its imports allow.
+FLOORS = {
+    "_elementwise": 0,
+    "checks": 0,
+    "results": 0,
+    "activations": 1,
+    "network": 2,
+    "initialization": 3,
+    "kernel": 3,
+    "objectives": 4,
+    "criterion": 5,
+    "bounds": 6,
+    "descent": 6,
+    "flow": 6,
+    "architectures": 7,
+    "certificates": 7,
+    "infinite_width": 7,
+    "verification": 7,
+    "applicability": 8,
+    "experiments": 8,
+    "__init__": 9,
+    "__main__": 10,
+    "figures": 10,
+}
+TOP = 10
+# A verified certificate shares no numerics with the search that found it.
+HIGHEST_IMPORTED = {"verification": 2}
+
+# What a module may import from elsewhere; every other module has NumPy and SciPy alone.
+OUTSIDE = {
+    "__main__": {"nbclient", "nbformat"},
+    "experiments": {"joblib", "numpy", "scipy", "tqdm"},
+    "figures": {"IPython", "PIL", "cycler", "ipywidgets", "matplotlib", "numpy", "scipy"},
+    "verification": {"flint", "numpy"},
+}
+EVERYWHERE = {"numpy", "scipy"}
+
+
+def imported_modules(source):
+    """Modules of plcore and outside packages named by the imports of `source`, lazy ones too."""
+    inside, outside = set(), set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = f"plcore.{node.module or ''}".rstrip(".") if node.level else node.module
+            # `from . import checks` names the module in its list, `from .checks import …` before.
+            names = [f"{base}.{a.name}" for a in node.names] if base == "plcore" else [base]
+        else:
+            continue
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == "plcore":
+                inside.add(rest.partition(".")[0] or "__init__")
+            elif package not in sys.stdlib_module_names:
+                outside.add(package)
+    return inside, outside
+
+
+def violations(module, source):
+    """One sentence for each import in `source` that the floor plan forbids to `module`."""
+    inside, outside = imported_modules(source)
+    if module not in FLOORS:
+        return [f"plcore/{module}.py stands on no floor: enter it in FLOORS"]
+    found = []
+    limit = HIGHEST_IMPORTED.get(module, FLOORS[module] - 1)
+    for name in sorted(inside):
+        if name not in FLOORS:
+            found.append(f"plcore/{module}.py imports plcore.{name}, which is no module")
+        elif FLOORS[name] == TOP:
+            found.append(f"plcore/{module}.py imports plcore.{name}, which nothing may import")
+        elif FLOORS[name] > limit:
+            found.append(
+                f"plcore/{module}.py imports plcore.{name} from floor {FLOORS[name]}; "
+                f"it may import floors up to {limit}"
+            )
+    for name in sorted(outside - OUTSIDE.get(module, EVERYWHERE)):
+        found.append(f"plcore/{module}.py imports {name}, which OUTSIDE does not allow it")
+    return found
+
+
+def test_every_import_goes_down():
+    found = [
+        sentence
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for sentence in violations(
+            ".".join(path.relative_to(PACKAGE).with_suffix("").parts),
+            path.read_text(encoding="utf-8"),
+        )
+    ]
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "complaint"),
+    [
+        ("checks", "from . import network", "from floor 2"),
+        ("kernel", "from .initialization import lecun", "from floor 3"),
+        ("kernel", "def f():\n    from plcore.descent import run", "from floor 6"),
+        ("network", "import plcore.criterion", "from floor 5"),
+        ("network", "from . import FeedForward", "is no module"),
+        ("network", "import plcore", "from floor 9"),
+        ("verification", "from .kernel import least_eigenvalue", "up to 2"),
+        ("experiments", "from . import figures", "nothing may import"),
+        ("__init__", "from .figures import slider", "nothing may import"),
+        ("flow", "import matplotlib.pyplot as plt", "imports matplotlib"),
+        ("novelty", "import numpy", "stands on no floor"),
+    ],
+)
+def test_a_forbidden_import_is_found(module, source, complaint):
+    (sentence,) = violations(module, source)
+    assert complaint in sentence
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("network", "import math\nimport numpy as np\nfrom . import checks"),
+        ("objectives", "from .kernel import tangent_kernel\nfrom plcore import network"),
+        ("verification", "import flint\nfrom .activations import Activation"),
+        ("figures", "import matplotlib\nfrom .experiments import figure_one"),
+    ],
+)
+def test_an_allowed_import_is_left_alone(module, source):
+    assert violations(module, source) == []
+
+
+def test_importing_plcore_is_quick_and_brings_nothing_that_plots():
+    """Imported after NumPy and SciPy, the package and its lower floors add only themselves."""
+    lower = sorted(
+        name
+        for name, floor in FLOORS.items()
+        if floor < 7 and (PACKAGE / f"{name}.py").exists() and not name.startswith("__")
+    )
+    sources = [(PACKAGE / f"{name}.py").read_text(encoding="utf-8") for name in lower]
+    scipy_modules = sorted(
+        {
+            f"scipy.{alias.name}"
+            for source in sources
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.ImportFrom) and node.module == "scipy"
+            for alias in node.names
+        }
+    )
+    program = f"""
+import importlib, json, sys, time
+for name in ["numpy", "scipy", *{scipy_modules!r}]:
+    importlib.import_module(name)
+before = set(sys.modules)
+start = time.process_time()
+import plcore
+for name in {lower!r}:
+    importlib.import_module("plcore." + name)
+seconds = time.process_time() - start
+packages = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+print(json.dumps([seconds, sorted(packages - sys.stdlib_module_names)]))
+"""
+    runs = [
+        json.loads(subprocess.check_output([sys.executable, "-c", program], text=True))
+        for _ in range(3)
+    ]
+    assert lower
+    assert set(runs[0][1]) <= {"plcore", *EVERYWHERE}, runs[0][1]
+    seconds = min(seconds for seconds, _ in runs)
+    assert seconds < 0.25, f"importing plcore takes {seconds:.2f} s more than NumPy and SciPy"
