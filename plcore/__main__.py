@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 # One thread each: the stored numbers don't depend on how a machine splits its sums.
-_THREADS = {
-    name: "1"
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-}
+_THREADS = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1"
+)
 _SECONDS_PER_CELL = 120
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _KEPT_CELL_METADATA = ("mystnb", "tags")

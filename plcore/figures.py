@@ -1,21 +1,18 @@
 """Figures of the book: one style, themed SVG, and sliders that move with or without a kernel.
 
-This module and the command line are the top floor of the package: the only ones that import
-matplotlib or ipywidgets, and nothing in the package imports them.
+This module, `plcore.svg` below it and the command line are the top floor of the package: the only
+ones that import matplotlib or ipywidgets, and nothing in the package imports them.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
-import io
 import math
-import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import pairwise
 from time import perf_counter
 from typing import Any
-from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -23,6 +20,8 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from plcore.svg import COLORS, png, share_glyphs, svg
 
 __all__ = [
     "COLORS",
@@ -36,19 +35,6 @@ __all__ = [
     "svg",
     "use_style",
 ]
-
-# Okabe and Ito's colours, the two pale ones left out; in the book each follows the theme.
-COLORS = {
-    "ink": "#1f2328",
-    "muted": "#656d76",
-    "grid": "#d8dee4",
-    "paper": "#ffffff",
-    "blue": "#0072b2",
-    "orange": "#d55e00",
-    "green": "#00875f",
-    "purple": "#b0548a",
-    "gold": "#9a6700",
-}
 
 # The four starts of the experiments: line colour, line style and marker, in every figure the same.
 STARTS = {
@@ -97,8 +83,6 @@ _STYLE = {
     "legend.handlelength": 2.4,
     "image.cmap": "cividis",
 }
-_SVG_STYLE = {"svg.fonttype": "path", "svg.hashsalt": "plcore", "path.simplify": True}
-_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def use_style() -> None:
@@ -115,7 +99,7 @@ class BookFigure(Figure):
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {
             "image/svg+xml": svg(self),
-            "image/png": base64.b64encode(_png(self)).decode(),
+            "image/png": base64.b64encode(png(self)).decode(),
             "text/plain": "Figure",
         }
 
@@ -143,70 +127,6 @@ def subplots(
     size = (width or default_width, height or default_height * (1 if rows == 1 else 0.8 * rows))
     figure = BookFigure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
-
-
-def svg(figure: Figure) -> str:
-    """Return the figure as SVG that can stand in a page beside others.
-
-    The bytes depend on the drawing alone: no date, no version, identifiers salted and prefixed
-    with a hash of the content. The colours of `COLORS` are CSS variables (``--figure-blue``, …)
-    with the light theme's value to fall back on.
-    """
-    buffer = io.BytesIO()
-    with mpl.rc_context(_SVG_STYLE):
-        figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
-    root = ElementTree.fromstring(buffer.getvalue())
-    _simplify(root)
-    # A style element would reach out of the figure into the page; an attribute doesn't.
-    root.set("style", "stroke-linejoin: round; stroke-linecap: butt")
-    text = ElementTree.tostring(root, encoding="unicode")
-    text = text.replace("ns0:", "").replace("xmlns:ns0=", "xmlns=")
-    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
-    text = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", text)
-    prefix = "f" + hashlib.sha256(text.encode()).hexdigest()[:8] + "-"
-    text = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}", text)
-    for name, color in COLORS.items():
-        text = re.sub(rf"{color}(?=[;\"])", f"var(--figure-{name}, {color})", text)
-    return text
-
-
-def _simplify(element: ElementTree.Element) -> None:
-    """Drop what doesn't show from an SVG element: metadata, styles, bare groups, decimals."""
-    for name, value in list(element.attrib.items()):
-        if name.endswith("}href"):
-            element.set("href", element.attrib.pop(name))
-        elif name == "d":
-            value = re.sub(r"-?\d+\.\d+", lambda match: _hundredths(match[0]), value)
-            element.set("d", re.sub(r"\s*([A-Za-z])\s*", r"\1", value).strip())
-        elif name in ("x", "y"):
-            element.set(name, _hundredths(value))
-    kept = []
-    for child in element:
-        _simplify(child)
-        child.tail = "\n"
-        kind = child.tag.split("}")[-1]
-        if kind in ("metadata", "style") or (kind in ("g", "defs") and not len(child)):
-            continue
-        kept += list(child) if kind == "g" and not set(child.attrib) - {"id"} else [child]
-    element[:] = kept
-    element.text = "\n" if kept else None
-
-
-def _hundredths(number: str) -> str:
-    """Return a coordinate to a hundredth of a point."""
-    return f"{float(number):.2f}".rstrip("0").rstrip(".")
-
-
-def _png(figure: Figure) -> bytes:
-    """Return the figure as a small PNG with 64 colours."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    image = Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE)
-    buffer = io.BytesIO()
-    image.save(buffer, format="png", optimize=True)
-    return buffer.getvalue()
 
 
 def label_ends(axes: Axes, lines: Iterable[Line2D] | None = None, *, gap: float = 1.15) -> None:
@@ -290,7 +210,7 @@ def slider(
         If there are fewer than two values, they don't increase, or `start` isn't among them.
     """
     values = list(values)
-    if len(values) < 2 or not all(a < b for a, b in zip(values, values[1:], strict=False)):
+    if len(values) < 2 or not all(a < b for a, b in pairwise(values)):
         raise ValueError(f"slider needs at least two increasing values, but got {values}.")
     if start is None:
         start = values[len(values) // 2]
@@ -391,8 +311,8 @@ class Frames:
         frames = [self._frame(value) for value in self.values]
         # Most of a drawing is its letters: they are kept once for all of them.
         glyphs: dict[str, str] = {}
-        frames = [_share_glyphs(frame, glyphs) for frame in frames]
-        still = base64.b64encode(_png(self.draw(self.start))).decode()
+        frames = [share_glyphs(frame, glyphs) for frame in frames]
+        still = base64.b64encode(png(self.draw(self.start))).decode()
         alt = html.escape(self.alt(self.start))
         return (
             f'<div class="figure-control" data-kind="{"slider" if self.numeric else "choice"}" '
@@ -452,20 +372,3 @@ class Frames:
             )
         step = (high - low) / 200
         return ipywidgets.FloatSlider(min=low, max=high, step=step, readout_format=".3g", **options)
-
-
-def _share_glyphs(frame: str, glyphs: dict[str, str]) -> str:
-    """Return a frame without the letters' outlines, which are added to `glyphs` once each."""
-    names: dict[str, str] = {}
-
-    def collect(match: re.Match[str]) -> str:
-        outline = match[0].replace(f' id="{match[1]}"', "")
-        name = "g" + hashlib.sha256(outline.encode()).hexdigest()[:10]
-        names[match[1]] = name
-        glyphs[name] = match[0].replace(match[1], name)
-        return ""
-
-    # Letters are the only paths with an identifier; clips, markers and hatches sit in groups.
-    glyph = r'<path id="(f[0-9a-f]{8}-[A-Z][^"]*)"[^>]*/>\n?'
-    frame = re.sub(glyph, collect, frame)
-    return re.sub(r'href="#([^"]+)"', lambda m: f'href="#{names.get(m[1], m[1])}"', frame)

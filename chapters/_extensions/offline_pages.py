@@ -20,9 +20,9 @@ MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 MATHJAX_SCRIPT = "tex-chtml.js"
 # The extensions that MathJax's autoloader may fetch while it typesets.
 MATHJAX_EXTENSIONS = (
-    "action amscd bbox boldsymbol braket bussproofs cancel color enclose extpfeil html mathtools "
-    "textmacros unicode upgreek verb"
-).split()
+    *("action", "amscd", "bbox", "boldsymbol", "braket", "bussproofs", "cancel", "color"),
+    *("enclose", "extpfeil", "html", "mathtools", "textmacros", "unicode", "upgreek", "verb"),
+)
 
 
 def mathjax_folder() -> Path:
