@@ -1,0 +1,7 @@
+"""Notebooks under test: one BLAS thread, and no progress bar among the compared outputs."""
+
+import os
+
+os.environ["TQDM_DISABLE"] = "1"
+for library in ("OMP", "OPENBLAS", "MKL", "BLIS"):
+    os.environ[f"{library}_NUM_THREADS"] = "1"
