@@ -1,0 +1,108 @@
+"""The README tells the truth: its commands, its layout table, its links and its picture."""
+
+import re
+import shlex
+import subprocess
+from importlib import metadata, util
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+PREPARE = "python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt"
+BUILD = f"{PREPARE} && .venv/bin/jupyter-book build . -W -n --keep-going"
+TEST = f"{PREPARE} && .venv/bin/python -m pytest -n logical"
+# All shell blocks, in order. Each is one line; the first two are complete from a fresh clone.
+COMMANDS = [
+    BUILD,
+    TEST,
+    ".venv/bin/jupyter lab chapters",
+    ".venv/bin/python -m plcore refresh",
+]
+
+
+def section(title):
+    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def tracked_files():
+    listing = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    return [Path(name) for name in listing.split("\0") if name]
+
+
+def test_commands_are_as_written():
+    blocks = re.findall(r"^```sh\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    assert blocks == [command + "\n" for command in COMMANDS]
+
+
+def test_continuous_integration_runs_both_commands():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r"grep '\^(.+?)' README\.md", script)
+    found = [line for line in README.splitlines() if line.startswith(pattern)]
+    assert found == [BUILD, TEST]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_refer_to_what_exists(command):
+    """Each program is installed by some package, and each file or folder is in the repository."""
+    scripts = {entry.name for entry in metadata.entry_points(group="console_scripts")}
+    tracked = {str(path) for path in tracked_files()}
+    folders = {str(parent) for name in tracked for parent in Path(name).parents}
+    for part in command.split(" && "):
+        program, *arguments = shlex.split(part)
+        if program == "python3":
+            assert arguments == ["-m", "venv", ".venv"]
+            continue
+        name = program.removeprefix(".venv/bin/")
+        if name == "python":
+            assert util.find_spec(arguments[1]), part
+        else:
+            assert name in scripts, part
+        for word in arguments:
+            assert not (ROOT / word).exists() or word in tracked | folders, part
+        for option, value in pairwise(arguments):
+            assert option != "-r" or value in tracked
+
+
+def test_refresh_is_a_subcommand_of_the_package():
+    source = (ROOT / "plcore" / "__main__.py").read_text(encoding="utf-8")
+    assert re.search(r"""add_parser\(\s*["']refresh["']""", source)
+
+
+def test_layout_table_is_the_layout():
+    named = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`.+?) \|", section("Layout"), re.M)))
+    top = {path.parts[0] + ("/" if len(path.parts) > 1 else "") for path in tracked_files()}
+    # Settings that only git reads, and this page, need no explanation.
+    assert sorted(named) == sorted(top - {".gitattributes", ".gitignore", "README.md"})
+
+
+def test_every_path_and_link_leads_somewhere():
+    prose = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)", prose)
+    assert links
+    local = [link for link in links if "://" not in link]
+    paths = [word for word in re.findall(r"`([\w./-]+)`", prose) if "/" in word or "." in word[1:]]
+    for path in local + paths:
+        if not path.startswith("_build"):
+            assert (ROOT / path).exists(), path
+    # The only page outside is the paper: the address of this repository is not known.
+    assert {link for link in links if "://" in link} == {"https://arxiv.org/abs/2203.16462"}
+
+
+def test_the_picture_has_a_description():
+    ((description, path),) = re.findall(r"!\[(.*?)\]\((.*?)\)", README, flags=re.DOTALL)
+    assert path.startswith("chapters/_static/")
+    assert len(description.split()) > 10
+
+
+def test_pythons_named_are_the_ones_declared():
+    classifiers = metadata.metadata("plcore").get_all("Classifier")
+    versions = re.findall(r":: (3\.\d+)", " ".join(classifiers))
+    (sentence,) = re.findall(r"The tests run on Linux with Python ([^,]*, .*?),", README)
+    assert re.findall(r"3\.\d+", sentence) == versions
+    assert f"Python {versions[0]} or newer" in README
