@@ -9,12 +9,16 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 from pathlib import Path
 from shutil import copy2
+from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx.transforms.post_transforms import SphinxPostTransform
 
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 MATHJAX_SCRIPT = "tex-chtml.js"
@@ -47,10 +51,31 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
         copy2(source / file, target / file)
 
 
+class InlineFigures(SphinxPostTransform):
+    """Put the SVG outputs of notebooks into the page, with their alternative text."""
+
+    # Right after MyST-NB has chosen which form of an output the page shows.
+    default_priority = 5
+    formats = ("html",)
+
+    def run(self, **kwargs: Any) -> None:
+        """Replace each SVG image that comes out of a notebook by the drawing itself."""
+        for image in list(self.document.findall(nodes.image)):
+            path = Path(self.env.srcdir, image["uri"])
+            if path.suffix != ".svg" or path.parent.name != "jupyter_execute":
+                continue
+            label = html.escape(image.get("alt", ""))
+            drawing = path.read_text(encoding="utf-8")
+            drawing = drawing.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+            text = f'<div class="figure-still">{drawing}</div>'
+            image.replace_self(nodes.raw("", text, format="html"))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
     # Jupyter Book always sets this value, for an extension that the book leaves out.
     app.add_config_value("comments_config", {}, "")
     app.config.mathjax_path = f"mathjax/{MATHJAX_SCRIPT}"
+    app.add_post_transform(InlineFigures)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
