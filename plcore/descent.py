@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from . import checks
-from .objectives import Objective
+from .network_descent import descend
+from .objectives import LeastSquares, Objective
 from .results import Result
 
 __all__ = ["DescentResult", "gradient_descent"]
@@ -25,9 +26,9 @@ class DescentResult(Result):
     losses : numpy.ndarray, shape (..., steps + 1)
         f(x_0), …, f(x_steps); ∞ from the step at which a run left the floating-point numbers.
     final : numpy.ndarray, shape (..., p)
-        The last point of each run; of a run that diverged, the last at which f was finite.
+        The last point of each run; all ∞ for a run that diverged.
     path : numpy.ndarray, shape (..., steps + 1, p), or None
-        Every point, where asked for; a run that diverged stays at its `final`.
+        Every point, where asked for; all ∞ from the step at which a run diverged.
     """
 
     step_size: np.ndarray
@@ -110,9 +111,10 @@ def gradient_descent(
 ) -> DescentResult:
     """Run gradient descent x_{k+1} = x_k − η∇f(x_k) and record the loss at every step.
 
-    A run that leaves the floating-point numbers is frozen: from the first step at which f is not
-    finite, its losses are ∞, and its point stays the last one at which f was finite.  No warning
-    is given and no NaN is returned.
+    A run diverges when it leaves the floating-point numbers: from the first step at which f is not
+    finite, its losses and its points are ∞.  The other runs go on, no warning is given and no NaN
+    is returned.  A network's squared loss takes the fast loop of `network_descent`, unless the
+    path or a stop at a loss is asked for.
 
     Parameters
     ----------
@@ -156,6 +158,9 @@ def gradient_descent(
             "The axes of step_size must match the leading axes of start (and of the data), but "
             f"step_size has shape {step_size.shape} and start {x.shape}."
         ) from None
+    if isinstance(objective, LeastSquares) and not record_path and loss_target is None:
+        losses, final = descend(objective, x, step_size, steps)
+        return DescentResult(np.broadcast_to(step_size, losses.shape[:-1]), losses, final)
     return _run(objective, x, step_size, steps, record_path, loss_target)
 
 
@@ -174,29 +179,24 @@ def _run(
         x = np.broadcast_to(x, (*runs, x.shape[-1]))
         eta = np.broadcast_to(step_size, runs)
         losses = np.full((*runs, steps + 1), np.inf)
-        path = np.empty((*runs, steps + 1, x.shape[-1])) if record_path else None
+        path = np.full((*runs, steps + 1, x.shape[-1]), np.inf) if record_path else None
         alive = np.isfinite(value)
-        final = x.copy()
+        reached = np.zeros(runs, dtype=bool)
         for k in range(steps + 1):
             if k:
                 x = x - eta[..., None] * gradient
                 value, gradient = objective._value_and_gradient(x)
-                if not np.isfinite(value).all():
-                    alive = alive & np.isfinite(value)
-            if alive.all():
-                final, losses[..., k] = x, value
-            else:
-                x = np.where(alive[..., None], x, final)  # a frozen run stays where it was
-                final = x
-                losses[..., k] = np.where(alive, value, np.inf)
+                alive = alive & np.isfinite(value)
+            losses[..., k] = np.where(alive, value, np.inf)
             if path is not None:
-                path[..., k, :] = final
-            if not alive.any() and path is None:
-                break
+                path[..., k, :] = np.where(alive[..., None], x, np.inf)
+            if not alive.any():
+                break  # what is left of the arrays is ∞ already
             if loss_target is not None:
-                reached = (losses[..., : k + 1] <= loss_target).any(axis=-1)
+                reached |= losses[..., k] <= loss_target
                 if (reached | ~alive).all():
                     losses = losses[..., : k + 1]
                     path = None if path is None else path[..., : k + 1, :]
                     break
+    final = np.where(alive[..., None], x, np.inf)
     return DescentResult(eta, losses, final, path)
