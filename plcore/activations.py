@@ -128,7 +128,7 @@ class Activation:
         least, greatest = np.minimum(*ends), np.maximum(*ends)
         for point in self.extrema[order]:
             inside = (low <= point) & (point <= high)
-            value = float(self.functions[order](np.float64(point)))
+            value = float(self.functions[order](np.array(point)))
             least = np.where(inside, np.minimum(least, value), least)
             greatest = np.where(inside, np.maximum(greatest, value), greatest)
         return least, greatest
@@ -148,15 +148,13 @@ class Activation:
     @property
     def strictly_increasing(self) -> bool:
         """Whether σ′ > 0 everywhere, as Theorem 2.1 assumes."""
-        least = min(
-            float(self.functions[1](np.float64(point))) for point in (*self.extrema[1], 0.0)
-        )
+        least = min(float(self.functions[1](np.array(point))) for point in (*self.extrema[1], 0.0))
         return least > 0 and min(self.limits[1]) >= 0 and self.smoothness >= 1
 
     @property
     def at_zero(self) -> float:
         """The value σ(0), which Theorem 2.1 wants to be zero."""
-        return float(self.functions[0](np.float64(0.0)))
+        return float(self.functions[0](np.array(0.0)))
 
     def shifted(self) -> Activation:
         """Return σ − σ(0), the shift of Remark 2.5; an activation with σ(0) = 0 is left alone."""

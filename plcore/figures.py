@@ -44,7 +44,7 @@ STARTS = {
     "conditioned LeCun": {"color": COLORS["purple"], "linestyle": (0, (1, 1.2)), "marker": "D"},
 }
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "figure.figsize": (5.6, 3.5),
     "figure.dpi": 100,
     "figure.facecolor": COLORS["paper"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -25,7 +26,11 @@ COLORS = {
     "gold": "#9a6700",
 }
 
-_SVG_STYLE = {"svg.fonttype": "path", "svg.hashsalt": "plcore", "path.simplify": True}
+_SVG_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "path",
+    "svg.hashsalt": "plcore",
+    "path.simplify": True,
+}
 _NO_METADATA = {"Date": None}
 
 

@@ -21,6 +21,7 @@ FLOORS = {
     "kernel": 3,
     "objectives": 4,
     "criterion": 5,
+    "network_descent": 5,
     "bounds": 6,
     "descent": 6,
     "flow": 6,
