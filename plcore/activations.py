@@ -12,8 +12,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from . import _elementwise, checks
@@ -36,7 +38,7 @@ __all__ = [
     "tanh",
 ]
 
-Function = Callable[[np.ndarray], np.ndarray]
+Function = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,15 @@ class Activation:
         default=None, compare=False, repr=False
     )
 
-    def value(self, u: np.ndarray) -> np.ndarray:
+    def value(self, u: np.ndarray | np.float64) -> np.ndarray:
         """Return σ(u), entrywise."""
         return self.functions[0](np.asarray(u, dtype=np.float64))
 
-    def derivative(self, u: np.ndarray) -> np.ndarray:
+    def derivative(self, u: np.ndarray | np.float64) -> np.ndarray:
         """Return σ′(u), entrywise."""
         return self.functions[1](np.asarray(u, dtype=np.float64))
 
-    def second_derivative(self, u: np.ndarray) -> np.ndarray:
+    def second_derivative(self, u: np.ndarray | np.float64) -> np.ndarray:
         """Return σ″(u), entrywise."""
         return self.functions[2](np.asarray(u, dtype=np.float64))
 
@@ -92,7 +94,7 @@ class Activation:
         self.fused(u.copy(), value, slope)
         return value, slope
 
-    def range(self, order: int, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def range(self, order: int, low: ArrayLike, high: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Return the least and the greatest value of σ, σ′ or σ″ on [low, high].
 
         Parameters
@@ -133,7 +135,7 @@ class Activation:
             greatest = np.where(inside, np.maximum(greatest, value), greatest)
         return least, greatest
 
-    def magnitude(self, order: int, radius: np.ndarray) -> np.ndarray:
+    def magnitude(self, order: int, radius: ArrayLike) -> np.ndarray:
         """Return the greatest absolute value of σ, σ′ or σ″ on [−radius, radius]."""
         radius = np.asarray(radius, dtype=np.float64)
         least, greatest = self.range(order, -radius, radius)
