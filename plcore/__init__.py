@@ -1,1 +1,66 @@
-"""Convergence of gradient descent through local Polyak–Łojasiewicz criteria."""
+"""Convergence of gradient descent through local Polyak–Łojasiewicz criteria.
+
+The mathematics of S. Chatterjee, *Convergence of gradient descent for deep neural networks*
+(arXiv 2203.16462 v5), and what goes beyond it.  A few names stand here; everything else is in the
+modules, which are loaded on first use:
+
+>>> import numpy as np, plcore
+>>> network = plcore.FeedForward((3, 5, 1), plcore.activations.tanh)
+>>> problem = plcore.LeastSquares(network, np.eye(3), [1.0, -1.0, 2.0])
+>>> start = plcore.initialization.positive(network, output_scale=2.0)
+>>> run = plcore.gradient_descent(problem, start, step_size=0.05, steps=200)
+>>> bool(run.losses[-1] < 1e-9)
+True
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .descent import gradient_descent as gradient_descent
+    from .flow import gradient_flow as gradient_flow
+    from .network import FeedForward as FeedForward
+    from .objectives import LeastSquares as LeastSquares
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "FeedForward": "network",
+    "LeastSquares": "objectives",
+    "gradient_descent": "descent",
+    "gradient_flow": "flow",
+}
+_MODULES = (
+    "activations",
+    "bounds",
+    "criterion",
+    "curvature",
+    "descent",
+    "experiments",
+    "figures",
+    "flow",
+    "initialization",
+    "kernel",
+    "lecun_event",
+    "network",
+    "objectives",
+    "results",
+    "toys",
+)
+
+__all__ = ["FeedForward", "LeastSquares", "gradient_descent", "gradient_flow"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name or module when it is first asked for, so that import stays quick."""
+    if name in _NAMES:
+        return getattr(import_module(f".{_NAMES[name]}", __name__), name)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NAMES, *_MODULES])
