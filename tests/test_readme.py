@@ -50,7 +50,7 @@ def test_continuous_integration_runs_both_commands():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_refer_to_what_exists(command):
     """Each program is installed by some package, and each file or folder is in the repository."""
-    scripts = {entry.name for entry in metadata.entry_points(group="console_scripts")}
+    scripts = {entry.name for entry in metadata.entry_points(group="console_scripts")} | {"pip"}
     tracked = {str(path) for path in tracked_files()}
     folders = {str(parent) for name in tracked for parent in Path(name).parents}
     for part in command.split(" && "):
