@@ -19,9 +19,14 @@ def shifted_value(
     return base(u) - offset
 
 
+def shifted_softplus_value(u: np.ndarray) -> np.ndarray:
+    # log(1 + e^u) - log 2 = max(u, 0) + log(1 + (e^-|u| - 1)/2): no overflow, and no
+    # cancellation near zero.
+    return np.maximum(u, 0) + np.log1p(0.5 * np.expm1(-np.abs(u)))
+
+
 def smooth_leaky_value(u: np.ndarray, *, s: float) -> np.ndarray:
-    # log(1 + e^u) = max(u, 0) + log(1 + e^-|u|): no overflow, one exponential.
-    return s * u + (1 - s) * (np.maximum(u, 0) + np.log1p(np.exp(-np.abs(u))) - math.log(2))
+    return s * u + (1 - s) * shifted_softplus_value(u)
 
 
 def smooth_leaky_slope(u: np.ndarray, *, s: float) -> np.ndarray:
@@ -78,10 +83,6 @@ def sigmoid_curvature(u: np.ndarray) -> np.ndarray:
 
 def softplus_value(u: np.ndarray) -> np.ndarray:
     return np.maximum(u, 0) + np.log1p(np.exp(-np.abs(u)))
-
-
-def shifted_softplus_value(u: np.ndarray) -> np.ndarray:
-    return smooth_leaky_value(u, s=0.0)
 
 
 def shifted_sigmoid_value(u: np.ndarray) -> np.ndarray:

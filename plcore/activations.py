@@ -74,20 +74,33 @@ class Activation:
         default=None, compare=False, repr=False
     )
 
+    def __post_init__(self) -> None:
+        """Check the form of the table; what it says is checked by tests."""
+        checks.instance(self.name, str, "name")
+        for label in ("functions", "extrema", "limits"):
+            entry = checks.instance(getattr(self, label), tuple, label)
+            if len(entry) != 3:
+                raise ValueError(
+                    f"{label} must have three entries, for σ, σ′ and σ″, but has {len(entry)}."
+                )
+        for function in self.functions:
+            if not callable(function):
+                raise TypeError(f"Each of functions must be callable, but one is {function!r}.")
+
     def value(self, u: np.ndarray | np.float64) -> np.ndarray:
-        """Return σ(u), entrywise."""
-        return self.functions[0](np.asarray(u, dtype=np.float64))
+        """Return σ(u), entrywise; `u` must be an array of finite real numbers."""
+        return self.functions[0](checks.finite_array(u, "u", empty=True))
 
     def derivative(self, u: np.ndarray | np.float64) -> np.ndarray:
-        """Return σ′(u), entrywise."""
-        return self.functions[1](np.asarray(u, dtype=np.float64))
+        """Return σ′(u), entrywise; `u` as for `value`."""
+        return self.functions[1](checks.finite_array(u, "u", empty=True))
 
     def second_derivative(self, u: np.ndarray | np.float64) -> np.ndarray:
-        """Return σ″(u), entrywise."""
-        return self.functions[2](np.asarray(u, dtype=np.float64))
+        """Return σ″(u), entrywise; `u` as for `value`."""
+        return self.functions[2](checks.finite_array(u, "u", empty=True))
 
     def evaluate(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return σ(u) and σ′(u); `u` is left alone."""
+        """Return σ(u) and σ′(u) of a trusted float64 array, which is left alone."""
         if self.fused is None:
             return self.functions[0](u), self.functions[1](u)
         value, slope = np.empty_like(u), np.empty_like(u)
@@ -111,21 +124,29 @@ class Activation:
 
         Raises
         ------
+        TypeError
+            If `order` is not an integer, or an end is not an array of real numbers.
         ValueError
             If an interval is empty, or the function has no such derivative.
         """
-        if order not in (0, 1, 2):
-            raise ValueError(f"order must be 0, 1 or 2, but is {order!r}.")
+        order = checks.positive_integer(order, "order", least=0)
+        if order > 2:
+            raise ValueError(f"order must be 0, 1 or 2, but is {order}.")
         if order > self.smoothness + 1:
             raise ValueError(
                 f"{self.name} has {self.smoothness:g} continuous derivatives; order {order} "
                 "cannot be bounded."
             )
-        low, high = np.broadcast_arrays(
-            np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
-        )
+        low = checks.finite_array(low, "low", empty=True, infinite=True)
+        high = checks.finite_array(high, "high", empty=True, infinite=True)
+        checks.common_shape(low=low.shape, high=high.shape)
+        low, high = np.broadcast_arrays(low, high)
         if not (low <= high).all():
-            raise ValueError("Each interval needs low <= high, and neither may be NaN.")
+            worst = np.argmax(low > high)
+            raise ValueError(
+                "low must be at most high in each interval, but there is "
+                f"[{low.flat[worst]:g}, {high.flat[worst]:g}]."
+            )
         ends = [self._at(order, low), self._at(order, high)]
         least, greatest = np.minimum(*ends), np.maximum(*ends)
         for point in self.extrema[order]:
@@ -136,8 +157,13 @@ class Activation:
         return least, greatest
 
     def magnitude(self, order: int, radius: ArrayLike) -> np.ndarray:
-        """Return the greatest absolute value of σ, σ′ or σ″ on [−radius, radius]."""
-        radius = np.asarray(radius, dtype=np.float64)
+        """Return the greatest absolute value of σ, σ′ or σ″ on [−radius, radius].
+
+        Parameters and errors are those of `range`; a negative radius is a ValueError.
+        """
+        radius = checks.finite_array(radius, "radius", empty=True, infinite=True)
+        if (radius < 0).any():
+            raise ValueError(f"radius must not be negative, but its least is {radius.min():g}.")
         least, greatest = self.range(order, -radius, radius)
         return np.maximum(np.abs(least), np.abs(greatest))
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import numbers
+import reprlib
 from typing import Any
 
 import numpy as np
 
 __all__ = [
+    "common_shape",
     "finite_array",
     "flag",
     "fraction",
@@ -24,7 +26,15 @@ __all__ = [
     "positive_integer",
     "positive_number",
     "shape",
+    "within_range",
 ]
+
+
+def _shown(value: Any) -> str:
+    """Return a short one-line description of what came instead of what was expected."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return f"an array of shape {value.shape}"
+    return " ".join(reprlib.repr(value).split())
 
 
 def finite_array(
@@ -35,6 +45,7 @@ def finite_array(
     least_ndim: int | None = None,
     last: int | None = None,
     empty: bool = False,
+    infinite: bool = False,
 ) -> np.ndarray:
     """Convert `value` to a float64 array and check it.
 
@@ -50,6 +61,8 @@ def finite_array(
         Required length of the last axis.
     empty : bool, default False
         Whether an array without entries is allowed.
+    infinite : bool, default False
+        Whether ±∞ is allowed; NaN never is.
 
     Returns
     -------
@@ -59,7 +72,7 @@ def finite_array(
     Raises
     ------
     TypeError
-        If `value` is not an array of real numbers.
+        If `value` is not an array of real numbers; booleans are not.
     ValueError
         If the number of axes or the last length differ from what was asked for, if there are no
         entries, or if an entry is NaN or infinite.
@@ -68,12 +81,18 @@ def finite_array(
         raw = np.asarray(value)
     except ValueError as error:
         raise TypeError(f"{name} must be an array of real numbers, but came ragged.") from error
-    if raw.dtype.kind not in "fiub":
+    except (RuntimeError, TypeError) as error:  # a tensor that still tracks gradients, say
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise TypeError(
+            f"{name} must be an array of real numbers, but cannot be read as one: {reason}."
+        ) from error
+    if raw.dtype.kind not in "fiu":
         raise TypeError(
             f"{name} must be an array of real numbers, but has type "
             f"{type(value).__name__} with dtype {raw.dtype}."
         )
-    array = raw.astype(np.float64, copy=False)
+    with np.errstate(over="ignore"):  # a wider float may become infinite: refused below
+        array = raw.astype(np.float64, copy=False)
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} axes, but has shape {array.shape}.")
     if least_ndim is not None and array.ndim < least_ndim:
@@ -82,11 +101,41 @@ def finite_array(
         raise ValueError(f"{name} must have {last} entries on its last axis, not {array.shape}.")
     if not empty and array.size == 0:
         raise ValueError(f"{name} must not be empty, but has shape {array.shape}.")
-    if not np.isfinite(array).all():
-        bad = np.argwhere(~np.isfinite(array))[0]
+    refused = np.isnan(array) if infinite else ~np.isfinite(array)
+    if refused.any():
+        bad = np.argwhere(refused)[0]
         where = f" at index {tuple(int(i) for i in bad)}" if array.ndim else ""
-        raise ValueError(f"{name} must be finite, but is {array[tuple(bad)]}{where}.")
+        wanted = "not be NaN" if infinite else "be finite"
+        raise ValueError(f"{name} must {wanted}, but is {array[tuple(bad)]}{where}.")
     return array
+
+
+def common_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape to which the leading axes of the named arguments broadcast.
+
+    Raises
+    ------
+    ValueError
+        If they do not broadcast against each other.
+    """
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        listed = " and ".join(f"{shape} for {name}" for name, shape in shapes.items())
+        raise ValueError(
+            f"The leading axes of {' and '.join(shapes)} must broadcast against each other, "
+            f"but are {listed}."
+        ) from None
+
+
+def within_range(result: np.ndarray, name: str, *, infinite: bool = False) -> np.ndarray:
+    """Return a computed `result` if it is finite; an OverflowError says that it is not.
+
+    With `infinite`, ±∞ passes and NaN alone is refused.
+    """
+    if (np.isnan(result) if infinite else ~np.isfinite(result)).any():
+        raise OverflowError(f"{name} leaves the range of float64 here: the arguments are too big.")
+    return result
 
 
 def number(value: Any, name: str) -> float:
@@ -102,8 +151,11 @@ def number(value: Any, name: str) -> float:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a real number, but is {value!r}.")
-    result = float(value)
+        raise TypeError(f"{name} must be a real number, but is {_shown(value)}.")
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.copysign(math.inf, value)
     if not math.isfinite(result):
         raise ValueError(f"{name} must be a finite number, but is {result}.")
     return result
@@ -146,7 +198,7 @@ def positive_integer(value: Any, name: str, *, least: int = 1) -> int:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer, but is {value!r}.")
+        raise TypeError(f"{name} must be an integer, but is {_shown(value)}.")
     result = int(value)
     if result < least:
         raise ValueError(f"{name} must be at least {least}, but is {result}.")
@@ -158,14 +210,16 @@ def shape(value: Any, name: str) -> tuple[int, ...]:
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         value = (value,)
     if not isinstance(value, tuple | list):
-        raise TypeError(f"{name} must be an integer or a tuple of integers, but is {value!r}.")
+        raise TypeError(
+            f"{name} must be an integer or a tuple of integers, but is {_shown(value)}."
+        )
     return tuple(positive_integer(length, f"each length in {name}") for length in value)
 
 
 def flag(value: Any, name: str) -> bool:
     """Return `value` as a bool; anything but True or False is a TypeError."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, but is {value!r}.")
+        raise TypeError(f"{name} must be True or False, but is {_shown(value)}.")
     return bool(value)
 
 
@@ -174,7 +228,7 @@ def generator(value: Any, name: str = "rng") -> np.random.Generator:
     if not isinstance(value, np.random.Generator):
         raise TypeError(
             f"{name} must be a numpy.random.Generator, such as numpy.random.default_rng(0), "
-            f"but is {value!r}."
+            f"but is {_shown(value)}."
         )
     return value
 
@@ -182,13 +236,22 @@ def generator(value: Any, name: str = "rng") -> np.random.Generator:
 def instance(value: Any, kind: type, name: str) -> Any:
     """Return `value` if it is an instance of `kind`, else raise a TypeError."""
     if not isinstance(value, kind):
-        raise TypeError(f"{name} must be of type {kind.__name__}, but is {value!r}.")
+        raise TypeError(f"{name} must be of type {kind.__name__}, but is {_shown(value)}.")
     return value
 
 
 def one_of(value: Any, options: tuple[str, ...], name: str) -> str:
-    """Return `value` if it is one of `options`, else raise a ValueError that lists them."""
-    if value not in options:
+    """Return `value` if it is one of `options`, else raise an error that lists them.
+
+    Raises
+    ------
+    TypeError
+        If `value` is not a string.
+    ValueError
+        If it is none of `options`.
+    """
+    if not isinstance(value, str) or value not in options:
         listed = ", ".join(repr(option) for option in options)
-        raise ValueError(f"{name} must be one of {listed}, but is {value!r}.")
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"{name} must be one of {listed}, but is {_shown(value)}.")
     return value

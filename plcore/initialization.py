@@ -38,6 +38,8 @@ def positive(network: FeedForward, output_scale: float, hidden: float | None = N
     ------
     TypeError, ValueError
         If a scale is not a positive number.
+    OverflowError
+        If the output that the last bias has to cancel is too big for float64.
 
     References
     ----------
@@ -139,9 +141,19 @@ def conditioned_lecun(
     layers = network.layers(w)
     for (weight, _), columns in zip(layers[1:], network.widths[1:-1], strict=True):
         scale = math.sqrt(columns)
-        # P(N > t) for t in the box, in logarithms: far out both ends underflow otherwise.
-        least, greatest = special.log_ndtr(-high * scale), special.log_ndtr(-low * scale)
-        uniform = rng.uniform(size=weight.shape)
-        log_tail = greatest + np.log1p(-uniform * -np.expm1(least - greatest))
-        weight[...] = np.clip(-special.ndtri_exp(log_tail) / scale, low, high)
+        standard = _normal_in(low * scale, high * scale, rng.uniform(size=weight.shape))
+        weight[...] = np.clip(standard / scale, low, high)
     return w
+
+
+def _normal_in(low: float, high: float, uniform: np.ndarray) -> np.ndarray:
+    """Map uniform numbers to standard normal ones conditioned on [low, high], 0 < low < high."""
+    if high < 1:
+        # Near zero erf keeps its relative accuracy, which logarithms of the tail do not.
+        least, greatest = special.erf(low / math.sqrt(2)), special.erf(high / math.sqrt(2))
+        return math.sqrt(2) * special.erfinv(least + uniform * (greatest - least))
+    # P(N > t) for t in the box, in logarithms: far out both ends underflow otherwise.
+    least, greatest = special.log_ndtr(-high), special.log_ndtr(-low)
+    if not math.isfinite(greatest):
+        return np.full_like(uniform, low)  # the law shrinks to a point of float64 long before
+    return -special.ndtri_exp(greatest + np.log1p(uniform * np.expm1(least - greatest)))

@@ -29,6 +29,7 @@ def _gram(columns: np.ndarray) -> np.ndarray:
     return np.swapaxes(columns, -1, -2) @ columns
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def tangent_kernel(network: FeedForward, w: Any, X: Any) -> np.ndarray:
     """Return K(w) with K_ij = ∇f(x_i, w)·∇f(x_j, w).
 
@@ -50,18 +51,20 @@ def tangent_kernel(network: FeedForward, w: Any, X: Any) -> np.ndarray:
     ------
     TypeError, ValueError
         If an array has the wrong type or shape, or an entry that is not finite.
+    OverflowError
+        If an entry of K is too big for float64.
 
     References
     ----------
     Jacot, Gabriel and Hongler (2018); Section 1.3 of the paper.
     """
     checks.instance(network, FeedForward, "network")
-    trace = network.propagate(network.check_parameters(w), network.check_inputs(X))
-    return kernel_from_trace(network, trace)
+    trace = network.propagate(*network.check_pair(w, X))
+    return checks.within_range(kernel_from_trace(network, trace), "The kernel")
 
 
 def kernel_from_trace(network: FeedForward, trace: Trace) -> np.ndarray:
-    """Return K from a forward pass that has been made already; shape ``(..., n, n)``."""
+    """Return K from a trusted forward pass of `propagate`; shape ``(..., n, n)``."""
     total: Any = None
     for signal, h in zip(network.signals(trace), trace.inputs, strict=True):
         block = _gram(h)
@@ -71,19 +74,21 @@ def kernel_from_trace(network: FeedForward, trace: Trace) -> np.ndarray:
     return total
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def kernel_by_layer(network: FeedForward, w: Any, X: Any) -> np.ndarray:
     """Return the summands of (T4), shape ``(L, 2, ..., n, n)``: for each layer weights and biases.
 
     Their sum over the first two axes is `tangent_kernel`; arguments and errors are the same.
     """
     checks.instance(network, FeedForward, "network")
-    trace = network.propagate(network.check_parameters(w), network.check_inputs(X))
+    trace = network.propagate(*network.check_pair(w, X))
     blocks = []
     for signal, h in zip(network.signals(trace), trace.inputs, strict=True):
         biases = _gram(signal)
         blocks.append((biases * _gram(h), biases))
     batch = np.broadcast_shapes(*(part.shape for pair in blocks for part in pair))
-    return np.array([[np.broadcast_to(part, batch) for part in pair] for pair in blocks])
+    summands = np.array([[np.broadcast_to(part, batch) for part in pair] for pair in blocks])
+    return checks.within_range(summands, "The kernel")
 
 
 def least_eigenvalue(K: Any) -> np.ndarray:
@@ -127,6 +132,7 @@ def _square(K: Any) -> np.ndarray:
     return K
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def paper_lower_bound(network: FeedForward, w: Any, X: Any) -> np.ndarray:
     """Return the paper's lower bound on λ_min(K(w)).
 
@@ -139,14 +145,11 @@ def paper_lower_bound(network: FeedForward, w: Any, X: Any) -> np.ndarray:
     ----------
     (A.8) of the paper.
     """
-    checks.instance(network, FeedForward, "network")
-    X = network.check_inputs(X)
-    q = network.signals(network.propagate(network.check_parameters(w), X))[0]
-    gram = X @ np.swapaxes(X, -1, -2)
-    floor = np.maximum(least_eigenvalue(gram), 0.0)
-    return np.square(q).min(axis=-1).sum(axis=-1) * floor  # (A.8)
+    q, floor = _first_signals_and_floor(network, w, X, 0.0)
+    return checks.within_range(np.square(q).min(axis=-1).sum(axis=-1) * floor, "(A.8)")
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def schur_lower_bound(network: FeedForward, w: Any, X: Any) -> np.ndarray:
     """Return the sharper lower bound μ · min_i |q(x_i, w)|² on λ_min(K(w)), μ = λ_min(XXᵀ + 11ᵀ).
 
@@ -159,9 +162,18 @@ def schur_lower_bound(network: FeedForward, w: Any, X: Any) -> np.ndarray:
     ----------
     Schur (1911); (T5) in the book's chapter on the kernel's lower bound.
     """
+    q, floor = _first_signals_and_floor(network, w, X, 1.0)
+    return checks.within_range(np.square(q).sum(axis=-2).min(axis=-1) * floor, "(T5)")
+
+
+def _first_signals_and_floor(
+    network: FeedForward, w: Any, X: Any, constant: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the paper's q, shape ``(..., d_1, n)``, and λ_min(X Xᵀ + constant · 11ᵀ)."""
     checks.instance(network, FeedForward, "network")
-    X = network.check_inputs(X)
-    q = network.signals(network.propagate(network.check_parameters(w), X))[0]
-    gram = X @ np.swapaxes(X, -1, -2) + 1.0
-    floor = np.maximum(least_eigenvalue(gram), 0.0)
-    return np.square(q).sum(axis=-2).min(axis=-1) * floor  # (T5)
+    w, X = network.check_pair(w, X)
+    q = network.signals(network.propagate(w, X))[0]
+    if X.shape[-2] > X.shape[-1] + (constant > 0):
+        return q, np.zeros(X.shape[:-2])  # singular, whatever rounding says
+    gram = checks.within_range(X @ np.swapaxes(X, -1, -2) + constant, "X Xᵀ")
+    return q, np.maximum(least_eigenvalue(gram), 0.0)

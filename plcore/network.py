@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -122,10 +123,7 @@ class FeedForward:
     @property
     def parameter_count(self) -> int:
         """The number p = Σ_ℓ d_ℓ (d_{ℓ−1} + 1) of parameters (2.1)."""
-        return sum(
-            rows * (columns + 1)
-            for columns, rows in zip(self.widths[:-1], self.widths[1:], strict=True)
-        )
+        return sum(rows * (columns + 1) for columns, rows in pairwise(self.widths))
 
     @property
     def smoothness(self) -> float:
@@ -148,18 +146,14 @@ class FeedForward:
 
         Raises
         ------
-        ValueError
-            If the last axis of `w` has not p entries.
+        TypeError, ValueError
+            If `w` is not an array of real numbers whose last axis has p entries.
         """
         if not isinstance(w, np.ndarray) or w.dtype != np.float64:
             w = checks.finite_array(w, "w", least_ndim=1)
-        if w.ndim == 0 or w.shape[-1] != self.parameter_count:
-            raise ValueError(
-                f"w must have p = {self.parameter_count} entries on its last axis for widths "
-                f"{self.widths}, but has shape {w.shape}."
-            )
+        self._check_count(w)
         views, start = [], 0
-        for columns, rows in zip(self.widths[:-1], self.widths[1:], strict=True):
+        for columns, rows in pairwise(self.widths):
             middle, stop = start + rows * columns, start + rows * (columns + 1)
             weight = w[..., start:middle].reshape(*w.shape[:-1], rows, columns)
             views.append((weight, w[..., middle:stop]))
@@ -184,49 +178,60 @@ class FeedForward:
 
         Raises
         ------
+        TypeError
+            If `layers` is not a sequence of pairs, or an array is not one of real numbers.
         ValueError
             If the number of layers or a shape does not fit, or an entry is not finite.
         """
+        if not isinstance(layers, Sequence):
+            raise TypeError(f"layers must be a sequence of pairs (W, b), not {type(layers)}.")
         if len(layers) != self.depth:
-            raise ValueError(
-                f"There must be {self.depth} pairs (W, b), but there are {len(layers)}."
-            )
-        parts: list[np.ndarray] = []
-        for index, (weight, bias) in enumerate(layers, start=1):
+            raise ValueError(f"layers must be {self.depth} pairs (W, b), but are {len(layers)}.")
+        parts: dict[str, np.ndarray] = {}
+        for index, pair in enumerate(layers, start=1):
+            if not isinstance(pair, Sequence) or len(pair) != 2:
+                raise TypeError(f"Entry {index} of layers must be a pair (W, b).")
             rows, columns = self.widths[index], self.widths[index - 1]
-            weight = checks.finite_array(weight, f"W_{index}", least_ndim=2)
-            bias = checks.finite_array(bias, f"b_{index}", least_ndim=1, last=rows)
+            weight = checks.finite_array(pair[0], f"W_{index}", least_ndim=2)
+            bias = checks.finite_array(pair[1], f"b_{index}", least_ndim=1, last=rows)
             if weight.shape[-2:] != (rows, columns):
                 raise ValueError(
                     f"W_{index} must be {rows} × {columns} on its last two axes, "
                     f"but has shape {weight.shape}."
                 )
-            parts += [weight.reshape(*weight.shape[:-2], rows * columns), bias]
-        batch = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
+            parts[f"W_{index}"] = weight.reshape(*weight.shape[:-2], rows * columns)
+            parts[f"b_{index}"] = bias
+        batch = checks.common_shape(**{name: part.shape[:-1] for name, part in parts.items()})
         return np.concatenate(
-            [np.broadcast_to(part, (*batch, part.shape[-1])) for part in parts], axis=-1
+            [np.broadcast_to(part, (*batch, part.shape[-1])) for part in parts.values()], axis=-1
         )
 
     def check_inputs(self, X: Any) -> np.ndarray:
         """Return `X` as a checked float64 array of shape ``(..., n, d_0)``."""
         X = checks.finite_array(X, "X", least_ndim=2)
         if X.shape[-1] != self.widths[0]:
-            raise ValueError(
-                f"X must have d = {self.widths[0]} columns, one input a row, "
-                f"but has shape {X.shape}."
-            )
+            raise ValueError(f"X must have d = {self.widths[0]} columns, not shape {X.shape}.")
         return X
 
     def check_parameters(self, w: Any) -> np.ndarray:
         """Return `w` as a checked float64 array of shape ``(..., p)``."""
-        w = checks.finite_array(w, "w", least_ndim=1)
-        if w.shape[-1] != self.parameter_count:
+        return self._check_count(checks.finite_array(w, "w", least_ndim=1))
+
+    def check_pair(self, w: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return `w` and `X`, both checked, and with leading axes that broadcast."""
+        w, X = self.check_parameters(w), self.check_inputs(X)
+        checks.common_shape(w=w.shape[:-1], X=X.shape[:-2])
+        return w, X
+
+    def _check_count(self, w: np.ndarray) -> np.ndarray:
+        if w.ndim == 0 or w.shape[-1] != self.parameter_count:
             raise ValueError(
                 f"w must have p = {self.parameter_count} entries on its last axis for widths "
                 f"{self.widths}, but has shape {w.shape}."
             )
         return w
 
+    @np.errstate(over="ignore", invalid="ignore")
     def forward(self, w: Any, X: Any) -> np.ndarray:
         """Return the outputs f(x_i, w).
 
@@ -245,8 +250,10 @@ class FeedForward:
         ------
         TypeError, ValueError
             If an array has the wrong type or shape, or an entry that is not finite.
+        OverflowError
+            If the outputs leave the range of float64.
         """
-        return self.propagate(self.check_parameters(w), self.check_inputs(X)).outputs
+        return checks.within_range(self.propagate(*self.check_pair(w, X)).outputs, "The output")
 
     def propagate(self, w: np.ndarray, X: np.ndarray) -> Trace:
         """Run the forward pass and keep what backward passes need; arguments are trusted."""
@@ -293,10 +300,8 @@ class FeedForward:
 
     def pull_back(self, trace: Trace, cotangent: np.ndarray) -> np.ndarray:
         """Return Jᵀu = Σ_i u_i ∇_w f(x_i, w), shape ``(..., p)``, for u of shape ``(..., n)``."""
-        parts = []
-        for signal, h in zip(self.signals(trace, cotangent), trace.inputs, strict=True):
-            parts.append((signal @ _transposed(h), signal.sum(axis=-1)))
-        return self._flat(parts)
+        pairs = zip(self.signals(trace, cotangent), trace.inputs, strict=True)
+        return self._flat([(signal @ _transposed(h), signal.sum(axis=-1)) for signal, h in pairs])
 
     def push_forward(self, trace: Trace, v: np.ndarray) -> tuple[np.ndarray, list[Any], list[Any]]:
         """Return Jv, shape ``(..., n)``, and the tangents ż_ℓ and ḣ_ℓ of the hidden layers."""
@@ -356,14 +361,13 @@ class FeedForward:
             weight, dW = trace.weights[index], directions[index][0]
             back = _transposed(weight) @ signal
             back_tangent = _transposed(weight) @ signal_tangent + _transposed(dW) @ signal
-            curvature = self.activations[index - 1].second_derivative(
-                trace.preactivations[index - 1]
-            )
+            curvature = self.activations[index - 1].functions[2](trace.preactivations[index - 1])
             slope = trace.slopes[index - 1]
             signal_tangent = curvature * z_tangents[index - 1] * back + slope * back_tangent
             signal = slope * back
         return self._flat(parts[::-1])
 
+    @np.errstate(over="ignore", invalid="ignore")
     def jacobian(self, w: Any, X: Any) -> np.ndarray:
         """Return the Jacobian of w ↦ (f(x_i, w))_i, shape ``(..., n, p)``.
 
@@ -376,19 +380,16 @@ class FeedForward:
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError, ValueError, OverflowError
             As `forward`.
         """
-        trace = self.propagate(self.check_parameters(w), self.check_inputs(X))
+        trace = self.propagate(*self.check_pair(w, X))
         parts = []
         for signal, h in zip(self.signals(trace), trace.inputs, strict=True):
             rows = _transposed(signal)
             weight = rows[..., :, None] * _transposed(h)[..., None, :]
             parts += [weight.reshape(*weight.shape[:-2], -1), rows]
-        batch = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
-        return np.concatenate(
-            [np.broadcast_to(part, (*batch, part.shape[-1])) for part in parts], axis=-1
-        )
+        return checks.within_range(np.concatenate(parts, axis=-1), "The Jacobian")
 
     def _flat(self, parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         batch = np.broadcast_shapes(*(weight.shape[:-2] for weight, _ in parts))

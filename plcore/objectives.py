@@ -2,6 +2,9 @@
 
 A subclass writes the trusted methods with a leading underscore; the public ones convert and check
 their arguments and then call those.  Leading axes of a point are independent points.
+
+Where numbers become too big for float64, f(x) is returned as ∞, derivatives are an OverflowError,
+and NaN is never returned.
 """
 
 from __future__ import annotations
@@ -48,52 +51,83 @@ class Objective(ABC):
             )
         return x
 
+    @np.errstate(over="ignore", invalid="ignore")
     def value(self, x: Any) -> np.ndarray:
         """Return f(x), shape ``(...)``, at points `x` of shape ``(..., p)``.
+
+        It is ∞ where f(x) is too big for float64.
 
         Raises
         ------
         TypeError, ValueError
             If `x` has the wrong type or shape, or an entry that is not finite.
+        OverflowError
+            If numbers on the way to f(x) are so big that nothing can be said about it.
         """
-        return self._value(self.check_point(x))
+        return checks.within_range(self._value(self.check_point(x)), "The value", infinite=True)
 
     def gradient(self, x: Any) -> np.ndarray:
-        """Return ∇f(x), shape ``(..., p)``; arguments and errors as `value`."""
-        return self._value_and_gradient(self.check_point(x))[1]
+        """Return ∇f(x), shape ``(..., p)``; arguments and errors as `value_and_gradient`."""
+        return self.value_and_gradient(x)[1]
 
+    @np.errstate(over="ignore", invalid="ignore")
     def value_and_gradient(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return f(x) and ∇f(x) from one pass; arguments and errors as `value`."""
-        return self._value_and_gradient(self.check_point(x))
+        """Return f(x) and ∇f(x) from one pass; arguments as `value`.
 
+        Raises
+        ------
+        TypeError, ValueError
+            As `value`.
+        OverflowError
+            If the gradient is too big for float64.
+        """
+        value, gradient = self._value_and_gradient(self.check_point(x))
+        checks.within_range(value, "The value", infinite=True)
+        return value, checks.within_range(gradient, "The gradient")
+
+    @np.errstate(over="ignore", invalid="ignore")
     def hessian_vector(self, x: Any, v: Any) -> np.ndarray:
         """Return ∇²f(x) v, shape ``(..., p)``, for points and directions of shape ``(..., p)``.
 
         Raises
         ------
-        TypeError, ValueError
-            As `value`, for either argument.
+        TypeError, ValueError, OverflowError
+            As `value_and_gradient`, for either argument.
         """
-        return self._hessian_vector(self.check_point(x), self.check_point(v, "v"))
+        x, v = self.check_point(x), self.check_point(v, "v")
+        checks.common_shape(x=x.shape[:-1], v=v.shape[:-1])
+        return checks.within_range(self._hessian_vector(x, v), "The Hessian's product with v")
 
+    @np.errstate(over="ignore", invalid="ignore")
     def hessian(self, x: Any) -> np.ndarray:
         """Return ∇²f(x), shape ``(..., p, p)``, by its action on the unit vectors.
 
-        Arguments and errors as `value`; memory is p² numbers a point.
+        Arguments and errors as `value_and_gradient`; memory is p² numbers a point.
         """
         x = self.check_point(x)
         unit = np.eye(self.dimension)
         rows = [self._hessian_vector(x, np.broadcast_to(row, x.shape)) for row in unit]
-        return np.stack(rows, axis=-2)
+        return checks.within_range(np.stack(rows, axis=-2), "The Hessian")
 
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def ratio(self, x: Any) -> np.ndarray:
-        """Return the PL ratio |∇f(x)|²/f(x), and ∞ where f(x) = 0; arguments as `value`.
+        """Return the PL ratio |∇f(x)|²/f(x), and ∞ where f(x) = 0.
 
-        Its infimum over a ball is the local PL constant (T1) of the paper's criterion.
+        Its infimum over a ball is the local PL constant (T1) of the paper's criterion.  Arguments
+        and errors as `value_and_gradient`.
         """
-        value, gradient = self._value_and_gradient(self.check_point(x))
-        square = np.square(gradient).sum(axis=-1)
-        return np.divide(square, value, out=np.full_like(square, np.inf), where=value != 0)
+        value, gradient = self._scaled_value_and_gradient(self.check_point(x))
+        checks.within_range(gradient, "The gradient")
+        checks.within_range(value, "The value")
+        # Scaling by a power of two is exact, and keeps the square within the range of float64.
+        exponent = np.frexp(np.abs(gradient).max(axis=-1))[1]
+        square = np.square(np.ldexp(gradient, -exponent[..., None])).sum(axis=-1)
+        scaled = np.ldexp(value, -2 * exponent)
+        return np.divide(square, scaled, out=np.full_like(square, np.inf), where=value != 0)
+
+    def _scaled_value_and_gradient(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return s²f(x) and s∇f(x) for a scale s > 0 that may be chosen for each point."""
+        return self._value_and_gradient(x)
 
 
 class Quadratic(Objective):
@@ -119,7 +153,7 @@ class Quadratic(Objective):
         size = np.abs(matrix).max()
         if np.abs(matrix - matrix.T).max() > 1e-12 * size:
             raise ValueError("matrix must be symmetric, but differs from its transpose.")
-        self.matrix = 0.5 * (matrix + matrix.T)
+        self.matrix = 0.5 * matrix + 0.5 * matrix.T
         self.eigenvalues = np.linalg.eigvalsh(self.matrix)
         if self.eigenvalues[0] < -1e-12 * size:
             raise ValueError(
@@ -195,17 +229,20 @@ class LeastSquares(Objective):
             ) from None
         return x
 
+    @np.errstate(over="ignore", invalid="ignore")
     def residual(self, w: Any) -> np.ndarray:
-        """Return e(w) = (f(x_i, w) − y_i)_i, shape ``(..., n)``; arguments as `value`."""
-        return self._trace(self.check_point(w))[1]
+        """Return e(w) = (f(x_i, w) − y_i)_i, shape ``(..., n)``; arguments, errors as `value`."""
+        return checks.within_range(self._trace(self.check_point(w))[1], "The residual")
 
     def jacobian(self, w: Any) -> np.ndarray:
         """Return J(w), shape ``(..., n, p)``; arguments as `value`, memory n p numbers a run."""
         return self.network.jacobian(self.check_point(w), self.X)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def kernel(self, w: Any) -> np.ndarray:
         """Return the tangent kernel K(w) by (T4), shape ``(..., n, n)``; arguments as `value`."""
-        return kernel_from_trace(self.network, self._trace(self.check_point(w))[0])
+        K = kernel_from_trace(self.network, self._trace(self.check_point(w))[0])
+        return checks.within_range(K, "The kernel")
 
     def _trace(self, w: np.ndarray) -> tuple[Trace, np.ndarray]:
         trace = self.network.propagate(w, self.X)
@@ -216,6 +253,13 @@ class LeastSquares(Objective):
 
     def _value_and_gradient(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         trace, residual = self._trace(w)
+        gradient = self.network.pull_back(trace, (2 / self.size) * residual)
+        return np.square(residual).mean(axis=-1), gradient
+
+    def _scaled_value_and_gradient(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        trace, residual = self._trace(w)
+        exponent = np.frexp(np.abs(residual).max(axis=-1, keepdims=True))[1]
+        residual = np.ldexp(residual, -exponent)
         gradient = self.network.pull_back(trace, (2 / self.size) * residual)
         return np.square(residual).mean(axis=-1), gradient
 

@@ -96,6 +96,12 @@ class Bound(Result):
     quantity: str
     reason: str
 
+    def __post_init__(self) -> None:
+        """Refuse a direction that says nothing."""
+        super().__post_init__()
+        if self.direction not in ("lower", "upper"):
+            raise ValueError(f"direction must be 'lower' or 'upper', but is {self.direction!r}.")
+
     def __float__(self) -> float:
         """Return the bound as a number."""
         return float(self.value)

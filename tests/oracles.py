@@ -5,6 +5,7 @@ of σ_1 … σ_{L−1} as `activations.named` reads them, and one flat parameter
 rows throughout, and every derivative is autograd's.
 """
 
+import itertools
 import re
 
 import autograd
@@ -77,7 +78,7 @@ def mpmath_derivative(name, order, u):
 def unpack(widths, w):
     """W_ℓ row by row, then b_ℓ, layer after layer: the documented order, written anew."""
     pairs, position = [], 0
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(widths):
         rows = []
         for _ in range(outputs):
             rows.append(w[position : position + inputs])
