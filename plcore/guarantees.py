@@ -12,11 +12,11 @@ import numpy as np
 from . import checks
 from .results import Result, format_value
 
-__all__ = ["DescentCheck", "Hypothesis", "StepSize"]
+__all__ = ["DescentCheck", "Inequality", "StepSize"]
 
 
 @dataclass(frozen=True)
-class Hypothesis:
+class Inequality:
     """An inequality that a theorem assumes.
 
     Attributes
@@ -48,7 +48,7 @@ class Hypothesis:
         """Return the two sides and the verdict."""
         verdict = "holds" if self.holds else "FAILS"
         sides = f"{format_value(self.left)} against {format_value(self.right)}"
-        return f"{verdict}: {sides}, {format_value(self.margin)} times"
+        return f"{verdict}: {sides}, {self.margin:.7g} times"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class StepSize(Result):
     ----------
     theorem : str
         Which theorem.
-    hypotheses : tuple of Hypothesis
+    hypotheses : tuple of Inequality
         All that it assumes of the numbers given.
     step_size : float
         η; 0 where none was asked for and none is admissible.
@@ -104,7 +104,7 @@ class StepSize(Result):
     """
 
     theorem: str
-    hypotheses: tuple[Hypothesis, ...] = field(repr=False, metadata={"show": False})
+    hypotheses: tuple[Inequality, ...] = field(repr=False, metadata={"show": False})
     step_size: float
     largest: float
     epsilon: float

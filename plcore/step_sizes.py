@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import checks
-from .guarantees import Hypothesis, StepSize
+from .guarantees import Inequality, StepSize
 
 __all__ = ["integral_step_size", "paper_step_size", "sharp_step_size"]
 
@@ -267,15 +267,15 @@ def _conclude(
             eps = _choose(profile, 0.5 * cap * curvature, best)
         eta = min(cap, 2 * eps / curvature)
     part, whole = max(1 - eps, 0.0), float(profile.integrals[-1])
-    hypotheses = [Hypothesis(step_statement, eta, 2 / curvature)]
+    hypotheses = [Inequality(step_statement, eta, 2 / curvature)]
     if math.isfinite(cap):
-        hypotheses.append(Hypothesis("η ≤ r/(L1 √p)", eta, cap, strict=False))
+        hypotheses.append(Inequality("η ≤ r/(L1 √p)", eta, cap, strict=False))
     if profile.radii.size == 1:
         name, left, right = "4 f(x₀) < (1−ε)² r² α", 4 * profile.loss, (part * whole) ** 2
     else:
         name = "2 √f(x₀) < (1−ε) ∫₀^r √α(x₀, s) ds"
         left, right = 2 * math.sqrt(profile.loss), part * whole
-    hypotheses.append(Hypothesis(name, left, right))
+    hypotheses.append(Inequality(name, left, right))
     reach, delta = math.inf, 0.0
     decay: tuple[tuple[float, float], ...] = ()
     if eta > 0 and all(hypothesis.holds for hypothesis in hypotheses):
@@ -283,7 +283,7 @@ def _conclude(
         delta = part * eta * root**2
         if profile.loss > 0:
             # δ ≤ 1 is part of the conclusion, so more than that refutes α or the curvature.
-            hypotheses.append(Hypothesis("(1−ε) η α ≤ 1", delta, 1 + 1e-12, strict=False))
+            hypotheses.append(Inequality("(1−ε) η α ≤ 1", delta, 1 + 1e-12, strict=False))
         if hypotheses[-1].holds:
             delta = min(delta, 1.0)  # without loss nothing moves, and every δ is true
             decay = profile.distance_decay(reach, root, delta, part)
