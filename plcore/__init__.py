@@ -41,11 +41,13 @@ _MODULES = (
     "experiments",
     "figures",
     "flow",
+    "hypotheses",
     "initialization",
     "kernel",
     "lecun_event",
     "network",
     "objectives",
+    "positive_start",
     "results",
     "toys",
 )

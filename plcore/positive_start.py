@@ -309,7 +309,7 @@ def positive_start_constants(
         radius = least / 2
     else:
         radius = _best_radius(network, bound, target)
-    M, theta = _slopes(network, bound, greatest or 0.0, np.float64(radius))
+    M, theta = _slopes(network, bound, greatest or 0.0, np.asarray(radius))
     gain = float(np.prod(theta)) * ((least or 0.0) - radius) ** (network.depth - 2)
     if count_paths:
         gain *= math.prod(network.widths[2:-1])
@@ -380,7 +380,7 @@ def _best_radius(network: FeedForward, bound: float, target: float) -> float:
     grid = np.linspace(math.log(target / top) - first, first, 2001)
     index = int(np.clip(required(grid).argmin(), 1, len(grid) - 2))
     found = optimize.minimize_scalar(
-        lambda log_radius: float(required(np.float64(log_radius))),
+        lambda log_radius: float(required(np.asarray(log_radius))),
         bounds=(grid[index - 1], grid[index + 1]),
         method="bounded",
         options={"xatol": 1e-10},

@@ -13,12 +13,14 @@ PACKAGE = Path(__file__).parents[1] / "plcore"
 # The floor plan. A new module is entered here, on the lowest floor that its imports allow.
 FLOORS = {
     "_elementwise": 0,
+    "_logarithms": 0,
     "checks": 0,
     "results": 0,
     "activations": 1,
     "guarantees": 1,
     "network": 2,
     "step_sizes": 2,
+    "hypotheses": 3,
     "initialization": 3,
     "kernel": 3,
     "objectives": 4,
@@ -27,6 +29,8 @@ FLOORS = {
     "bounds": 6,
     "descent": 6,
     "flow": 6,
+    "lecun_event": 6,
+    "positive_start": 6,
     "architectures": 7,
     "certificates": 7,
     "infinite_width": 7,
