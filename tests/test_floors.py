@@ -27,6 +27,7 @@ FLOORS = {
     "criterion": 5,
     "network_descent": 5,
     "bounds": 6,
+    "derivatives": 6,
     "descent": 6,
     "flow": 6,
     "lecun_event": 6,
