@@ -72,6 +72,10 @@ def tanh_fused(u: np.ndarray, value: np.ndarray, slope: np.ndarray) -> None:
     np.subtract(1.0, slope, out=slope)
 
 
+def sigmoid(u: np.ndarray) -> np.ndarray:
+    return special.expit(u)  # a function of our own, because pickle searches for SciPy's by name
+
+
 def sigmoid_slope(u: np.ndarray) -> np.ndarray:
     decay = np.exp(-np.abs(u))
     return decay / (1 + decay) ** 2

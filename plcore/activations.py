@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from . import _elementwise, checks
 
@@ -265,7 +264,7 @@ tanh = Activation(
 )
 sigmoid = Activation(
     "sigmoid",
-    (special.expit, _elementwise.sigmoid_slope, _elementwise.sigmoid_curvature),
+    (_elementwise.sigmoid, _elementwise.sigmoid_slope, _elementwise.sigmoid_curvature),
     ((), (0.0,), (-_LOG_2_ROOT_3, _LOG_2_ROOT_3)),
     ((0.0, 1.0), (0.0, 0.0), (0.0, 0.0)),
 )
@@ -281,13 +280,13 @@ shifted_sigmoid = Activation(
 )
 softplus = Activation(
     "softplus",
-    (_elementwise.softplus_value, special.expit, _elementwise.sigmoid_slope),
+    (_elementwise.softplus_value, _elementwise.sigmoid, _elementwise.sigmoid_slope),
     ((), (), (0.0,)),
     ((0.0, math.inf), (0.0, 1.0), (0.0, 0.0)),
 )
 shifted_softplus = Activation(
     "shifted_softplus",
-    (_elementwise.shifted_softplus_value, special.expit, _elementwise.sigmoid_slope),
+    (_elementwise.shifted_softplus_value, _elementwise.sigmoid, _elementwise.sigmoid_slope),
     ((), (), (0.0,)),
     ((-math.log(2), math.inf), (0.0, 1.0), (0.0, 0.0)),
 )
