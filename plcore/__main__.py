@@ -96,7 +96,7 @@ def refresh(path: Path) -> bool:
         record_timing=False,
         store_widget_state=False,
     )
-    client.execute(env={**os.environ, **_THREADS})
+    client.execute(env={**os.environ, **_THREADS, "TQDM_DISABLE": "1"})
     notebook.metadata["plcore"] = {"code": source_hash(notebook)}
     normalize(notebook)
     after = nbformat.writes(notebook) + "\n"

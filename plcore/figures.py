@@ -7,8 +7,10 @@ ones that import matplotlib or ipywidgets, and nothing in the package imports th
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import math
+import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import pairwise
 from time import perf_counter
@@ -21,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from plcore.checks import finite_array, number
 from plcore.svg import COLORS, png, share_glyphs, svg
 
 __all__ = [
@@ -206,14 +209,19 @@ def slider(
 
     Raises
     ------
+    TypeError
+        If `draw` or `text` can't be called, or doesn't return a figure or a string.
     ValueError
-        If there are fewer than two values, they don't increase, or `start` isn't among them.
+        If there are fewer than two values, they aren't finite numbers that increase, `start`
+        isn't among them, or the label or the alternative text is empty.
     """
-    values = list(values)
+    finite_array(values, "values", ndim=1)
+    values = [value.item() if isinstance(value, np.generic) else value for value in values]
     if len(values) < 2 or not all(a < b for a, b in pairwise(values)):
-        raise ValueError(f"slider needs at least two increasing values, but got {values}.")
-    if start is None:
-        start = values[len(values) // 2]
+        raise ValueError(f"values must be at least two numbers that increase, but are {values}.")
+    start = values[len(values) // 2] if start is None else number(start, "start")
+    # A value from np.linspace needn't be met to the last digit.
+    start = next((value for value in values if math.isclose(value, start)), start)
     return Frames(draw, values, label=label, alt=alt, start=start, text=text, numeric=True)
 
 
@@ -230,12 +238,15 @@ def choice(
 
     Raises
     ------
+    TypeError
+        As in `slider`.
     ValueError
-        If there are fewer than two options or `start` isn't among them.
+        If there are fewer than two options, one occurs twice, `start` isn't among them, or the
+        label or the alternative text is empty.
     """
     options = list(options)
-    if len(options) < 2:
-        raise ValueError(f"choice needs at least two options, but got {options}.")
+    if len(options) < 2 or len(set(options)) < len(options):
+        raise ValueError(f"options must be at least two different ones, but are {options}.")
     start = options[0] if start is None else start
     return Frames(draw, options, label=label, alt=alt, start=start, text=text, numeric=False)
 
@@ -284,12 +295,14 @@ class Frames:
         numeric: bool,
     ) -> None:
         if start not in values:
-            raise ValueError(f"start should be one of the values {values}, but is {start!r}.")
-        self.draw, self.values, self.label, self.start = draw, values, label, start
+            raise ValueError(f"start must be one of {values}, but is {start!r}.")
+        for name, function in (("draw", draw), ("text", text)):
+            if not callable(function):
+                raise TypeError(f"{name} must be a function of the value, but is {function!r}.")
+        self.draw, self.values, self.start = draw, values, start
         self.text, self.numeric = text, numeric
+        self.label = _words(label, "label")
         self.alt = alt if callable(alt) else lambda value: alt
-        if not label or not self.alt(start):
-            raise ValueError("A control needs a label and its figure an alternative text.")
 
     def __repr__(self) -> str:
         kind = "slider" if self.numeric else "choice"
@@ -308,29 +321,39 @@ class Frames:
 
     def html(self) -> str:
         """Return the drawings and their control as HTML that needs no kernel."""
-        frames = [self._frame(value) for value in self.values]
         # Most of a drawing is its letters: they are kept once for all of them.
         glyphs: dict[str, str] = {}
-        frames = [share_glyphs(frame, glyphs) for frame in frames]
+        frames = "".join(share_glyphs(self._frame(value), glyphs) for value in self.values)
+        drawings = (
+            '<svg width="0" height="0" style="position: absolute" aria-hidden="true" '
+            f'xmlns="http://www.w3.org/2000/svg"><defs>{"".join(glyphs.values())}</defs></svg>\n'
+            f"{frames}"
+        )
+        # A drawing may also stand elsewhere on the page: identifiers are this control's own.
+        prefix = "c" + hashlib.sha256(drawings.encode()).hexdigest()[:8] + "-"
+        drawings = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}", drawings)
         still = base64.b64encode(png(self.draw(self.start))).decode()
-        alt = html.escape(self.alt(self.start))
         return (
             f'<div class="figure-control" data-kind="{"slider" if self.numeric else "choice"}" '
             f'data-label="{html.escape(self.label)}" '
             f'data-start="{self.values.index(self.start)}">\n'
-            f'<img alt="{alt}" src="data:image/png;base64,{still}" style="max-width: 100%">\n'
+            f'<img alt="{self._alt(self.start)}" '
+            f'src="data:image/png;base64,{still}" style="max-width: 100%">\n'
             "<p><em>Run this cell to move the control.</em></p>\n"
-            '<template>\n<svg width="0" height="0" style="position: absolute" aria-hidden="true" '
-            f'xmlns="http://www.w3.org/2000/svg"><defs>{"".join(glyphs.values())}</defs></svg>\n'
-            f"{''.join(frames)}</template>\n<script>{_SCRIPT}</script>\n</div>"
+            f"<template>\n{drawings}</template>\n<script>{_SCRIPT}</script>\n</div>"
         )
 
+    def _alt(self, value: Any) -> str:
+        return html.escape(_words(self.alt(value), "alt"))
+
     def _frame(self, value: Any) -> str:
-        picture = svg(self.draw(value))
-        label = html.escape(self.alt(value))
-        picture = picture.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-        text = html.escape(self.text(value))
-        return f'<div class="figure-frame" data-text="{text}">{picture}</div>\n'
+        figure = self.draw(value)
+        if not isinstance(figure, Figure):
+            raise TypeError(f"draw must return a matplotlib figure, but returned {figure!r}.")
+        drawing = svg(figure)
+        drawing = drawing.replace("<svg", f'<svg role="img" aria-label="{self._alt(value)}"', 1)
+        text = html.escape(_words(self.text(value), "text"))
+        return f'<div class="figure-frame" data-text="{text}">{drawing}</div>\n'
 
     def widget(self) -> Any:
         """Return the ipywidgets control that draws anew for each value."""
@@ -355,9 +378,7 @@ class Frames:
         options: dict[str, Any] = {
             "description": self.label,
             "value": self.start,
-            "style": {"description_width": "initial"},
-            "layout": {"width": "min(34em, 95%)"},
-        }
+            }
         if not self.numeric:
             pairs = [(self.text(value), value) for value in self.values]
             return ipywidgets.Dropdown(options=pairs, **options)
@@ -372,3 +393,12 @@ class Frames:
             )
         step = (high - low) / 200
         return ipywidgets.FloatSlider(min=low, max=high, step=step, readout_format=".3g", **options)
+
+
+def _words(text: Any, name: str) -> str:
+    """Return `text` if it is a string with something in it."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a string, but is {text!r}.")
+    if not text.strip():
+        raise ValueError(f"{name} must not be empty: it is what people hear who can't see.")
+    return text

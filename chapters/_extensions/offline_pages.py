@@ -71,11 +71,29 @@ class InlineFigures(SphinxPostTransform):
             image.replace_self(nodes.raw("", text, format="html"))
 
 
+class TidyProofs(SphinxPostTransform):
+    """Take the identifiers off that sphinx-proof gives to every statement and proof alike."""
+
+    # Not before the page is written: until then Sphinx takes a statement for a section.
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self, **kwargs: Any) -> None:
+        """Leave each label's identifier as the only one, and mark proofs by a class."""
+        for node in self.document.findall(nodes.Element):
+            if node.get("ids") == ["proof-content"]:
+                node["ids"] = []
+            elif node.get("ids") == ["proof"]:
+                node["ids"] = []
+                node["classes"] = ["proof-text"]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
     # Jupyter Book always sets this value, for an extension that the book leaves out.
     app.add_config_value("comments_config", {}, "")
     app.config.mathjax_path = f"mathjax/{MATHJAX_SCRIPT}"
     app.add_post_transform(InlineFigures)
+    app.add_post_transform(TidyProofs)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

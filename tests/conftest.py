@@ -1,0 +1,46 @@
+"""What several test files share: the built book, and the browser that opens it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory):
+    """Folder of the HTML pages, built afresh with every warning an error."""
+    folder = tmp_path_factory.mktemp("book")
+    program = Path(sys.executable).with_name("jupyter-book")
+    command = [program, "build", ".", "-W", "-n", "--keep-going", "--path-output", folder]
+    run = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}
+    )
+    if run.returncode:
+        lines = (run.stdout + run.stderr).splitlines()
+        wrong = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-20:]
+        pytest.fail("the book doesn't build:\n" + "\n".join(wrong), pytrace=False)
+    return folder / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium; without one, a skip on a person's machine and a failure in CI."""
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        reason = f"no browser: none of {', '.join(PROGRAMS)} is installed"
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=options)
+        yield chromium
+        chromium.close()

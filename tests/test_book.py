@@ -1,0 +1,163 @@
+"""The built book, page by page: links, structure, and what a browser without network shows."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pages import PHONE, Site, Visit
+
+ROOT = Path(__file__).parents[1]
+
+
+def pages_of(entry):
+    """All pages of a table of contents, in order."""
+    own = [entry[key] for key in ("root", "file") if key in entry]
+    parts = [part for key in ("parts", "chapters", "sections") for part in entry.get(key, [])]
+    return own + [page for part in parts for page in pages_of(part)]
+
+
+PAGES = pages_of(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
+each_page = pytest.mark.parametrize("name", PAGES)
+
+
+def report(faults):
+    assert not faults, "\n" + "\n".join(faults)
+
+
+@pytest.fixture(scope="module")
+def site(book):
+    return Site(book)
+
+
+def test_every_chapter_is_in_the_table_of_contents():
+    chapters = {
+        path.relative_to(ROOT).with_suffix("").as_posix()
+        for pattern in ("*.md", "*.ipynb")
+        for path in (ROOT / "chapters").glob(pattern)
+    }
+    assert chapters == set(PAGES)
+
+
+@each_page
+def test_links_and_anchors_resolve(site, book, name):
+    report(site.broken_links(book / f"{name}.html"))
+
+
+@each_page
+def test_structure(site, book, name):
+    report(site.structure_faults(book / f"{name}.html"))
+
+
+@each_page
+def test_pictures_have_alternative_texts(site, book, name):
+    report(site.unlabelled_pictures(book / f"{name}.html"))
+
+
+@pytest.mark.browser
+@each_page
+def test_page_in_a_browser_without_network(browser, book, name):
+    with Visit(browser, book / f"{name}.html") as visit:
+        report(visit.math_faults())
+        report(visit.raw_source())
+        report(visit.low_contrast())
+        report(visit.control_faults())
+        visit.page.set_viewport_size(PHONE)
+        report(visit.overflow())
+        report(visit.requested + visit.messages)
+
+
+@pytest.mark.browser
+@each_page
+def test_page_in_dark_theme(browser, book, name):
+    with Visit(browser, book / f"{name}.html", theme="dark") as visit:
+        assert visit.page.evaluate("document.documentElement.dataset.theme") == "dark"
+        report(visit.low_contrast())
+        report(visit.requested + visit.messages)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["genindex", "search"])
+def test_generated_page(browser, book, name):
+    with Visit(browser, book / f"{name}.html") as visit:
+        report(visit.requested + visit.messages)
+
+
+@pytest.mark.browser
+def test_search_finds_pages(browser, book):
+    with Visit(browser, book / "search.html") as visit:
+        visit.page.goto((book / "search.html").as_uri() + "?q=gradient")
+        visit.page.wait_for_selector("ul.search li a")
+        report(visit.requested + visit.messages)
+
+
+@pytest.mark.browser
+def test_theme_switch(browser, book):
+    """The button leads through light and dark, and figures follow."""
+    with Visit(browser, book / f"{PAGES[0]}.html") as visit:
+        seen = set()
+        for _ in range(3):
+            visit.page.locator("button.theme-switch-button:visible").click()
+            seen.add(
+                tuple(
+                    visit.page.evaluate(
+                        """() => {
+                          const style = getComputedStyle(document.documentElement);
+                          return [document.documentElement.dataset.theme,
+                                  getComputedStyle(document.body).backgroundColor];
+                        }"""
+                    )
+                )
+            )
+        assert {theme for theme, _ in seen} == {"light", "dark"}
+        assert len(seen) == 2
+
+
+BROKEN = """
+<!doctype html><html lang="en"><head><title>Broken</title>
+<script src="https://example.org/script.js"></script>
+<script>console.error("oh"); missing();</script></head><body><article>
+<h1>One</h1><h1>Two</h1><h3 id="twice">Skipped</h3><p id="twice">See {prf:ref}`thm-x` and $x$.</p>
+<p style="color: #999">pale</p><div style="width: 900px">wide</div>
+<span class="math">\\(x\\)</span> <mjx-merror data-mjx-error="Extra brace">?</mjx-merror>
+<a href="nowhere.html">file</a> <a href="#nowhere">place</a> <img src="data:,">
+<div class="figure-still"><svg role="img" aria-label=""></svg></div>
+<div class="figure-control"><label>radius <input type="range" max="1"></label>
+<div class="figure-frame"><svg role="img" aria-label="x"></svg>same</div><output>1</output></div>
+</article></body></html>
+"""
+
+
+def test_checks_find_faults_in_html(tmp_path):
+    path = tmp_path / "broken.html"
+    path.write_text(BROKEN, encoding="utf-8")
+    site = Site(tmp_path)
+    assert site.broken_links(path) == [
+        "nowhere.html leads to no file",
+        "#nowhere leads to no place on that page",
+    ]
+    assert site.structure_faults(path) == [
+        "id 'twice' occurs twice",
+        "the page has 2 headings of the first level",
+        "a heading of level 3 follows one of level 1",
+    ]
+    assert len(site.unlabelled_pictures(path)) == 2
+
+
+@pytest.mark.browser
+def test_checks_find_faults_in_a_browser(browser, tmp_path):
+    path = tmp_path / "broken.html"
+    path.write_text(BROKEN, encoding="utf-8")
+    with Visit(browser, path) as visit:
+        assert visit.requested == ["request to another host: https://example.org/script.js"]
+        assert any("console error: oh" in message for message in visit.messages)
+        assert any("script error" in message and "missing" in message for message in visit.messages)
+        assert visit.raw_source() == ["See {prf:ref}`thm-x` and $x$.", "\\(x\\)"]
+        assert visit.math_faults() == [
+            "1 of 1 formulas aren't typeset",
+            "MathJax says: Extra brace",
+        ]
+        assert [fault for fault in visit.low_contrast() if "pale" in fault]
+        assert [fault for fault in visit.control_faults() if "to the eye only" in fault]
+        assert [fault for fault in visit.control_faults() if "arrow keys" in fault]
+        visit.page.set_viewport_size(PHONE)
+        assert [fault for fault in visit.overflow() if "reaches to 9" in fault]
