@@ -166,7 +166,7 @@ class StepSize(Result):
         Rounding is allowed for as follows.  Each step is off by a few units u of the point's own
         rounding; √f has the slope √(C/2) at most where f ≥ 0 and the curvature is at most C; and
         what was off at one step shrinks by √(1 − δ) at each later one.  So √f may exceed its
-        bound by a few √p u (|x_0| + r) √(C/2) min(k + 1, 2/δ), and no more.
+        bound by 4 √p u (|x_0| + r) √(C/2) min(k + 1, 2/δ), and no more; u = 2⁻⁵².
 
         Parameters
         ----------
@@ -204,7 +204,7 @@ class StepSize(Result):
             limit = checks.finite_array(limit, "limit", ndim=1, last=dimension)
         k = np.arange(losses.size)
         distance = np.linalg.norm(path - limit, axis=1)
-        unit = 16 * math.sqrt(dimension) * np.finfo(float).eps
+        unit = 4 * math.sqrt(dimension) * np.finfo(float).eps
         size = float(np.linalg.norm(path[0])) + self.radius
         steady = np.minimum(k + 1, 2 / max(self.delta, 1e-300))
         drift = unit * size * steady
