@@ -1,8 +1,10 @@
 """The README tells the truth: its commands, its layout table, its links and its picture."""
 
+import io
 import re
 import shlex
 import subprocess
+from contextlib import redirect_stdout
 from importlib import metadata, util
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +22,7 @@ COMMANDS = [
     BUILD,
     TEST,
     ".venv/bin/jupyter lab chapters",
-    ".venv/bin/python -m plcore refresh",
+    ".venv/bin/ruff format && .venv/bin/python -m plcore refresh",
 ]
 
 
@@ -50,7 +52,8 @@ def test_continuous_integration_runs_both_commands():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_refer_to_what_exists(command):
     """Each program is installed by some package, and each file or folder is in the repository."""
-    scripts = {entry.name for entry in metadata.entry_points(group="console_scripts")} | {"pip"}
+    scripts = {entry.name for entry in metadata.entry_points(group="console_scripts")}
+    scripts |= {"pip", "ruff"}  # one comes with every environment, the other is no Python script
     tracked = {str(path) for path in tracked_files()}
     folders = {str(parent) for name in tracked for parent in Path(name).parents}
     for part in command.split(" && "):
@@ -67,6 +70,14 @@ def test_commands_refer_to_what_exists(command):
             assert not (ROOT / word).exists() or word in tracked | folders, part
         for option, value in pairwise(arguments):
             assert option != "-r" or value in tracked
+
+
+def test_example_prints_what_is_shown():
+    ((code, shown),) = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL)
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        exec(compile(code, "README.md", "exec"), {})
+    assert printed.getvalue() == shown
 
 
 def test_refresh_is_a_subcommand_of_the_package():
