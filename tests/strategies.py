@@ -3,11 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from plcore import activations
 from plcore.network import FeedForward
 from plcore.objectives import LeastSquares
+
+# The same examples on every run and machine, and no clock.
+settings.register_profile("reproducible", max_examples=60, derandomize=True, deadline=None)
+settings.load_profile("reproducible")
 
 # Twice differentiable activations, as the paper's theorems ask, and those that are not.
 SMOOTH = (
