@@ -166,7 +166,8 @@ class StepSize(Result):
         Rounding is allowed for as follows.  Each step is off by a few units u of the point's own
         rounding; √f has the slope √(C/2) at most where f ≥ 0 and the curvature is at most C; and
         what was off at one step shrinks by √(1 − δ) at each later one.  So √f may exceed its
-        bound by 4 √p u (|x_0| + r) √(C/2) min(k + 1, 2/δ), and no more; u = 2⁻⁵².
+        bound by 4 √p u (|x_0| + r) √(C/2) min(k + 1, 2/δ), with u = 2⁻⁵², and by the relative
+        error that the rounding of δ makes in (1 − δ)^k; and no more.
 
         Parameters
         ----------
@@ -211,7 +212,8 @@ class StepSize(Result):
         loss_drift = math.sqrt(self.curvature / 2) * drift
         root, root_bound = np.sqrt(losses), np.sqrt(self.loss_bound(k))
         distance_bound = self.distance_bound(k)
-        relative = 1 + unit * (k + 1)
+        # δ itself is rounded, which moves (1 − δ)^k by this factor.
+        relative = 1 + unit * (k + 1) / max(1 - self.delta, 1e-8)
         kept = (root <= root_bound * relative + loss_drift) & (
             distance <= distance_bound * relative + drift
         )
