@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 
+# Before NumPy is imported: workers share the cores, and sums are split alike everywhere.
+for library in ("OMP", "OPENBLAS", "MKL", "BLIS"):
+    os.environ[f"{library}_NUM_THREADS"] = "1"
+
+import strategies  # noqa: E402, F401  (its profile makes all property tests reproducible)
+
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
