@@ -50,6 +50,11 @@ class Result:
                 value.flags.writeable = False
                 object.__setattr__(self, field.name, value)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Come back from another process with read-only arrays, too."""
+        self.__dict__.update(state)
+        Result.__post_init__(self)
+
     def _rows(self) -> Iterator[tuple[str, str]]:
         for field in fields(self):  # type: ignore[arg-type]
             if field.metadata.get("show", True):
