@@ -375,24 +375,21 @@ class Frames:
 
     def _control(self, ipywidgets: Any, continuous: bool) -> Any:
         low, high = self.values[0], self.values[-1]
-        options: dict[str, Any] = {
-            "description": self.label,
-            "value": self.start,
-            }
+        options: dict[str, Any] = {"description": self.label, "value": self.start}
+        options |= {"style": {"description_width": "initial"}, "layout": {"width": "95%"}}
         if not self.numeric:
             pairs = [(self.text(value), value) for value in self.values]
             return ipywidgets.Dropdown(options=pairs, **options)
         options["continuous_update"] = continuous
-        if all(isinstance(value, (int, np.integer)) for value in self.values):
+        if all(isinstance(value, int) for value in self.values):
             return ipywidgets.IntSlider(min=int(low), max=int(high), **options)
+        options["readout_format"] = ".3g"
         if low > 0 and np.ptp(np.diff(np.log(self.values))) < 0.01 * math.log(high / low):
-            ends = {"min": math.log10(low), "max": math.log10(high)}
-            step = (ends["max"] - ends["min"]) / 200
-            return ipywidgets.FloatLogSlider(
-                base=10, step=step, readout_format=".3g", **ends, **options
-            )
-        step = (high - low) / 200
-        return ipywidgets.FloatSlider(min=low, max=high, step=step, readout_format=".3g", **options)
+            low, high = math.log10(low), math.log10(high)
+            kind = ipywidgets.FloatLogSlider
+        else:
+            kind = ipywidgets.FloatSlider
+        return kind(min=low, max=high, step=(high - low) / 200, **options)
 
 
 def _words(text: Any, name: str) -> str:

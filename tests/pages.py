@@ -74,7 +74,7 @@ class Site:
         for image in article.find_all("img"):
             if not image.get("alt", "").strip():
                 faults.append(f"image {image.get('src', '')[:60]} has no alternative text")
-        for frame in article.select(".figure-frame, .figure-still"):
+        for frame in article.find_all(class_=["figure-frame", "figure-still"]):
             drawing = frame.find("svg")
             if drawing.get("role") != "img" or not drawing.get("aria-label", "").strip():
                 name = getattr(frame.find_parent("figure"), "attrs", {}).get("id", "without a name")
