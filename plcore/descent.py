@@ -184,7 +184,10 @@ def _run(
         reached = np.zeros(runs, dtype=bool)
         for k in range(steps + 1):
             if k:
-                x = x - eta[..., None] * gradient
+                moved = x - eta[..., None] * gradient
+                alive = alive & np.isfinite(moved).all(axis=-1)
+                # A run that is gone stays where it was: no objective is asked for f(∞).
+                x = np.where(alive[..., None], moved, x)
                 value, gradient = objective._value_and_gradient(x)
                 alive = alive & np.isfinite(value)
             losses[..., k] = np.where(alive, value, np.inf)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plcore import activations
+from plcore import activations, toys
 from plcore.descent import DescentResult, gradient_descent
 from plcore.network import FeedForward
 from plcore.objectives import LeastSquares, Objective, Quadratic
@@ -114,6 +114,12 @@ def test_a_diverged_run_is_infinite_and_disturbs_no_other(record_path):
         assert np.isinf(run.path[1, first:]).all()
         assert np.isfinite(run.path[1, :first]).all()
     assert not np.isnan(run.losses).any()
+
+
+def test_an_objective_is_asked_for_finite_points_only():
+    """`Formula` refuses a NaN, and is never given one."""
+    run = gradient_descent(toys.hyperbola, [[1.3, 1.0], [9.0, 9.0]], [[0.1], [1.0], [1e200]], 50)
+    np.testing.assert_array_equal(run.diverged, [[False, True], [True, True], [True, True]])
 
 
 def test_a_network_diverges_without_nan():
