@@ -45,10 +45,13 @@ class Inequality:
         return math.inf if self.left == 0 else self.right / self.left
 
     def __str__(self) -> str:
-        """Return the two sides and the verdict."""
+        """Return the two sides, the verdict and the margin."""
         verdict = "holds" if self.holds else "FAILS"
+        times, excess = f"{self.margin:.3g}", self.margin - 1
+        if 0 < abs(excess) < 5e-3:
+            times = f"1 {'+' if excess > 0 else '-'} {abs(excess):.1g}"
         sides = f"{format_value(self.left)} against {format_value(self.right)}"
-        return f"{verdict}: {sides}, {self.margin:.7g} times"
+        return f"{verdict}: {sides}, {times} times"
 
 
 @dataclass(frozen=True)
