@@ -374,7 +374,8 @@ def named(name: str) -> Activation:
         try:
             return _WITH_SLOPE[match[1]](float(match[2]))
         except ValueError as error:
-            raise ValueError(f"{name!r} names an activation with a bad slope: {error}") from error
+            reason = str(error).rstrip(".")
+            raise ValueError(f"{name!r} has a bad slope: {reason}.") from error
     if name.startswith("shifted_"):
         return named(name.removeprefix("shifted_")).shifted()
     known = ", ".join([*sorted(_PLAIN), *(f"{key}(s)" for key in sorted(_WITH_SLOPE))])

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import numbers
 import reprlib
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,13 +27,15 @@ __all__ = [
     "one_of",
     "positive_integer",
     "positive_number",
+    "sequence",
     "shape",
+    "shown",
     "within_range",
 ]
 
 
-def _shown(value: Any) -> str:
-    """Return a short one-line description of what came instead of what was expected."""
+def shown(value: Any) -> str:
+    """Return a short one-line description of what came in place of what was expected."""
     if isinstance(value, np.ndarray) and value.ndim:
         return f"an array of shape {value.shape}"
     return " ".join(reprlib.repr(value).split())
@@ -151,11 +155,11 @@ def number(value: Any, name: str) -> float:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a real number, but is {_shown(value)}.")
+        raise TypeError(f"{name} must be a real number, but is {shown(value)}.")
     try:
         result = float(value)
-    except OverflowError:
-        result = math.copysign(math.inf, value)
+    except OverflowError:  # an integer beyond 1e308
+        raise ValueError(f"{name} must be a finite number, but is {shown(value)}.") from None
     if not math.isfinite(result):
         raise ValueError(f"{name} must be a finite number, but is {result}.")
     return result
@@ -193,16 +197,27 @@ def positive_integer(value: Any, name: str, *, least: int = 1) -> int:
     TypeError
         If `value` is not an integer (floats and booleans are not).
     ValueError
-        If it is below `least`.
+        If it is below `least`, or too big for an index.
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer, but is {_shown(value)}.")
+        raise TypeError(f"{name} must be an integer, but is {shown(value)}.")
     result = int(value)
     if result < least:
         raise ValueError(f"{name} must be at least {least}, but is {result}.")
+    if result > sys.maxsize:
+        raise ValueError(f"{name} must be at most {sys.maxsize}, but is {shown(result)}.")
     return result
+
+
+def sequence(value: Any, name: str, of: str) -> tuple[Any, ...]:
+    """Return a sequence or an array as a tuple; a string or anything else is a TypeError."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return tuple(value)
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise TypeError(f"{name} must be a sequence of {of}, but is {shown(value)}.")
+    return tuple(value)
 
 
 def shape(value: Any, name: str) -> tuple[int, ...]:
@@ -210,16 +225,14 @@ def shape(value: Any, name: str) -> tuple[int, ...]:
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         value = (value,)
     if not isinstance(value, tuple | list):
-        raise TypeError(
-            f"{name} must be an integer or a tuple of integers, but is {_shown(value)}."
-        )
+        raise TypeError(f"{name} must be an integer or a tuple of integers, but is {shown(value)}.")
     return tuple(positive_integer(length, f"each length in {name}") for length in value)
 
 
 def flag(value: Any, name: str) -> bool:
     """Return `value` as a bool; anything but True or False is a TypeError."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, but is {_shown(value)}.")
+        raise TypeError(f"{name} must be True or False, but is {shown(value)}.")
     return bool(value)
 
 
@@ -228,7 +241,7 @@ def generator(value: Any, name: str = "rng") -> np.random.Generator:
     if not isinstance(value, np.random.Generator):
         raise TypeError(
             f"{name} must be a numpy.random.Generator, such as numpy.random.default_rng(0), "
-            f"but is {_shown(value)}."
+            f"but is {shown(value)}."
         )
     return value
 
@@ -236,7 +249,7 @@ def generator(value: Any, name: str = "rng") -> np.random.Generator:
 def instance(value: Any, kind: type, name: str) -> Any:
     """Return `value` if it is an instance of `kind`, else raise a TypeError."""
     if not isinstance(value, kind):
-        raise TypeError(f"{name} must be of type {kind.__name__}, but is {_shown(value)}.")
+        raise TypeError(f"{name} must be of type {kind.__name__}, but is {shown(value)}.")
     return value
 
 
@@ -253,5 +266,5 @@ def one_of(value: Any, options: tuple[str, ...], name: str) -> str:
     if not isinstance(value, str) or value not in options:
         listed = ", ".join(repr(option) for option in options)
         kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"{name} must be one of {listed}, but is {_shown(value)}.")
+        raise kind(f"{name} must be one of {listed}, but is {shown(value)}.")
     return value

@@ -86,9 +86,10 @@ class FeedForward:
         self, widths: Sequence[int], activation: Activation | Sequence[Activation]
     ) -> None:
         """Check and store the shape."""
-        if isinstance(widths, str) or not isinstance(widths, Sequence | np.ndarray):
-            raise TypeError(f"widths must be a sequence of integers, but is {widths!r}.")
-        checked = tuple(checks.positive_integer(width, "each width") for width in widths)
+        checked = tuple(
+            checks.positive_integer(width, "each width")
+            for width in checks.sequence(widths, "widths", "integers")
+        )
         if len(checked) < 3:
             raise ValueError(
                 "widths must list the input dimension, at least one hidden width, and 1 for the "
@@ -98,13 +99,8 @@ class FeedForward:
             raise ValueError(f"The last width must be 1 (a scalar output), but is {checked[-1]}.")
         hidden = len(checked) - 2
         if isinstance(activation, Activation):
-            listed: tuple[Activation, ...] = (activation,) * hidden
-        elif isinstance(activation, Sequence) and not isinstance(activation, str):
-            listed = tuple(activation)
-        else:
-            raise TypeError(
-                f"activation must be an Activation or a sequence of them, but is {activation!r}."
-            )
+            activation = (activation,) * hidden
+        listed = checks.sequence(activation, "activation", "activations (or a single one)")
         for entry in listed:
             checks.instance(entry, Activation, "each activation")
         if len(listed) != hidden:
@@ -183,14 +179,14 @@ class FeedForward:
         ValueError
             If the number of layers or a shape does not fit, or an entry is not finite.
         """
-        if not isinstance(layers, Sequence):
-            raise TypeError(f"layers must be a sequence of pairs (W, b), not {type(layers)}.")
+        layers = checks.sequence(layers, "layers", "pairs (W, b)")
         if len(layers) != self.depth:
             raise ValueError(f"layers must be {self.depth} pairs (W, b), but are {len(layers)}.")
         parts: dict[str, np.ndarray] = {}
         for index, pair in enumerate(layers, start=1):
-            if not isinstance(pair, Sequence) or len(pair) != 2:
-                raise TypeError(f"Entry {index} of layers must be a pair (W, b).")
+            pair = checks.sequence(pair, f"entry {index} of layers", "two arrays (W, b)")
+            if len(pair) != 2:
+                raise ValueError(f"Entry {index} of layers must be a pair, not {len(pair)} things.")
             rows, columns = self.widths[index], self.widths[index - 1]
             weight = checks.finite_array(pair[0], f"W_{index}", least_ndim=2)
             bias = checks.finite_array(pair[1], f"b_{index}", least_ndim=1, last=rows)

@@ -104,8 +104,8 @@ class Bound(Result):
     def __post_init__(self) -> None:
         """Refuse a direction that says nothing."""
         super().__post_init__()
-        if self.direction not in ("lower", "upper"):
-            raise ValueError(f"direction must be 'lower' or 'upper', but is {self.direction!r}.")
+        if not isinstance(self.direction, str) or self.direction not in ("lower", "upper"):
+            raise ValueError("The direction of a bound must be 'lower' or 'upper'.")
 
     def __float__(self) -> float:
         """Return the bound as a number."""
