@@ -170,6 +170,10 @@ ACCEPTED = {
     "checks.positive_number value": {"a seed"},
     "checks.nonnegative_number value": {"a seed"},
     "checks.positive_integer value": {"a seed"},
+    "checks.sequence value": {
+        *("an empty list", "an empty array", "an array of nan", "a complex array", "ragged"),
+        *("a boolean array", "strings", "objects", "a cube"),
+    },
     "checks.shape value": {"a seed", "an empty list"},
     "checks.flag value": {"True"},
     "initialization.positive output_scale": {"a seed"},
