@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 __all__ = ["Cover", "LeastValues", "least_over_balls"]
 
@@ -151,6 +152,8 @@ class Cover:
         Corners of the window that is covered.
     cells : int
         Boxes along each side.
+    polish : callable, optional
+        Takes the lowest points of the grid, ``(N, p)``, and returns lower ones.
     """
 
     def __init__(
@@ -161,14 +164,22 @@ class Cover:
         high: np.ndarray,
         *,
         cells: int,
+        polish: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         self.low, self.high = low, high
         # The sides of the boxes along each axis: distances are put together from them.
         self._sides = _sides(low, high, cells)
         lows, highs = _grid(self._sides)
-        middle = 0.5 * (lows + highs)
         self._lower = _Levels(lower_bound(lows, highs))
-        self._upper = _Levels(upper_bound(middle))
+        middle = 0.5 * (lows + highs)
+        upper = upper_bound(middle)
+        self._found = middle[:0]
+        if polish is not None:
+            grid = upper.reshape((cells,) * len(low))
+            lowest = (grid <= ndimage.minimum_filter(grid, size=3)) & np.isfinite(grid)
+            found = polish(middle[lowest.ravel()])
+            self._found = found[np.isfinite(found).all(axis=1)]
+        self._upper = _Levels(np.append(upper, upper_bound(self._found)))
 
     def proved_levels(self, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return levels v_k, increasing, and radii ρ_k such that the function is ≥ v_k on B(ρ_k).
@@ -181,19 +192,20 @@ class Cover:
             for c, (low, high) in zip(center, self._sides, strict=True)
         ]
         edge = max(min(np.min(center - self.low), np.min(self.high - center)), 0.0)
-        reach = self._lower.least(_square_sums(near))
+        reach = self._lower.least(_square_sums(near).ravel())
         reach = np.minimum.accumulate(np.concatenate([[edge], np.sqrt(reach[:-1])]))
         return self._lower.bottom, _DOWN * reach
 
     def refuted_levels(self, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return levels v_k, increasing, and radii ρ_k such that the infimum over B(ρ_k) is ≤ v_k.
 
-        ρ_k is the distance to the nearest middle of a box where the ratio is at most v_k.
+        ρ_k is the distance to the nearest middle of a box, or polished point, with a bound ≤ v_k.
         """
         offset = [
             0.5 * (low + high) - c for c, (low, high) in zip(center, self._sides, strict=True)
         ]
-        reach = np.sqrt(self._upper.least(_square_sums(offset)))
+        extra = np.square(self._found - center).sum(axis=1)
+        reach = np.sqrt(self._upper.least(np.append(_square_sums(offset), extra)))
         return self._upper.top, _UP * np.minimum.accumulate(reach)
 
 
@@ -213,7 +225,7 @@ class _Levels:
 
     def least(self, quantity: np.ndarray) -> np.ndarray:
         """Return the least entry of `quantity` in each group."""
-        return np.minimum.reduceat(quantity.ravel()[self._order], self._starts)
+        return np.minimum.reduceat(quantity[self._order], self._starts)
 
 
 def _square_sums(parts: list[np.ndarray]) -> np.ndarray:

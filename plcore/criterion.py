@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 
 from . import checks
-from .boxes import Cover, least_over_balls
+from .boxes import least_over_balls
 from .objectives import Objective
 from .results import Bound, Estimate, Result
 from .verdicts import (
-    SAFE,
     Criterion,
     IntegralCriterion,
     criterion_from_bounds,
@@ -34,14 +33,12 @@ __all__ = [
     "IntegralCriterion",
     "PLConstant",
     "PLSearch",
-    "Region",
     "criterion",
     "criterion_from_bounds",
     "integral_criterion",
     "integral_criterion_from_bounds",
     "pl_constant",
     "pl_constant_search",
-    "region_of_starts",
 ]
 
 _NO_SHOW: dict[str, Any] = {"show": False}
@@ -74,9 +71,10 @@ def pl_constant_search(
 ) -> PLSearch:
     """Search the ball B(center, radius) for the least ratio |∇f|²/f: α (T1) from above.
 
-    Projected descent on log(|∇f|²/f), whose gradient is 2∇²f∇f/|∇f|² − ∇f/f, from many starts at
-    once: the centre, and points spread evenly over the sphere and the ball.  Points where f is
-    below 10⁻¹² of its greatest value among the starts are left out, because rounding rules there.
+    Spectral projected gradient (Birgin, Martínez and Raydan 2000) on log(|∇f|²/f), whose gradient
+    is 2∇²f∇f/|∇f|² − ∇f/f, from many starts at once: the centre, and points spread evenly over the
+    sphere and the ball.  Points where f is below 10⁻¹² of its greatest value among the starts are
+    left out, because rounding rules there.
 
     Parameters
     ----------
@@ -100,7 +98,7 @@ def pl_constant_search(
     TypeError, ValueError
         If an argument has the wrong type, shape or range.
     """
-    center = _one_point(objective, center, "center")
+    center = one_point(objective, center, "center")
     radius = checks.positive_number(radius, "radius")
     checks.generator(rng)
     starts, steps = (
@@ -112,33 +110,41 @@ def pl_constant_search(
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     depth = np.where(np.arange(starts) % 2, 1.0, rng.uniform(size=starts) ** (1 / p))
     x = center + radius * np.vstack([np.zeros(p), direction * depth[:, None]])
+    floor = 1e-12 * objective.value(x).max()
+    value, turn = _log_ratio(objective, x, floor)
+    best, where = value, x
+    recent = np.full((8, starts + 1), value)
+    length = 0.1 * radius / np.maximum(np.linalg.norm(turn, axis=1), 1e-300)
+    for step in range(steps):
+        offset = x - length[:, None] * turn - center
+        size = np.maximum(np.linalg.norm(offset, axis=1), radius)
+        trial = center + offset * (radius / size)[:, None]
+        value_trial, turn_trial = _log_ratio(objective, trial, floor)
+        # Barzilai and Borwein's length, with a fall below the greatest of the last few values.
+        move, change = trial - x, turn_trial - turn
+        bend = (move * change).sum(axis=1)
+        longer = np.square(move).sum(axis=1) / np.where(bend > 0, bend, 1.0)
+        accepted = value_trial < recent.max(axis=0)
+        length = np.where(accepted, np.where(bend > 0, longer, 4 * length), 0.25 * length)
+        x, turn = (np.where(accepted[:, None], *pair) for pair in ((trial, x), (turn_trial, turn)))
+        value = np.where(accepted, value_trial, value)
+        recent[step % 8] = value
+        length = np.minimum(length, radius / np.maximum(np.linalg.norm(turn, axis=1), 1e-300))
+        better = value < best
+        best, where = np.where(better, value, best), np.where(better[:, None], x, where)
+    winner = int(np.argmin(best))
+    method = f"projected gradients from {starts} random points and the centre; from above"
+    return PLSearch(float(np.exp(best[winner])), _quantity(radius), method, where[winner])
+
+
+def _log_ratio(objective: Objective, x: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return log(|∇f|²/f), ∞ where f ≤ `floor`, and its gradient, 0 where there is none."""
     f, slope = objective.value_and_gradient(x)
-    floor = 1e-12 * f.max()
-    ratio = _ratio(f, slope, floor)
-    length = np.full(starts + 1, 0.1 * radius)
-    for _ in range(steps):
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            turn = 2 * objective.hessian_vector(x, slope)
-            turn = turn / np.square(slope).sum(1)[:, None] - slope / f[:, None]
-            turn /= np.linalg.norm(turn, axis=1, keepdims=True)
-        trial = x - length[:, None] * np.where(np.isfinite(turn), turn, 0.0)
-        offset = trial - center
-        size = np.linalg.norm(offset, axis=1, keepdims=True)
-        trial = center + offset * np.where(size > radius, radius / np.maximum(size, 1e-300), 1.0)
-        f_trial, slope_trial = objective.value_and_gradient(trial)
-        ratio_trial = _ratio(f_trial, slope_trial, floor)
-        better = ratio_trial < ratio
-        x, slope = (np.where(better[:, None], *pair) for pair in ((trial, x), (slope_trial, slope)))
-        f, ratio = np.where(better, f_trial, f), np.where(better, ratio_trial, ratio)
-        length = np.minimum(np.where(better, 1.5, 0.4) * length, radius)
-    best = int(np.argmin(ratio))
-    method = f"projected descent from {starts} random points and the centre; from above"
-    return PLSearch(float(ratio[best]), _quantity(radius), method, x[best])
-
-
-def _ratio(f: np.ndarray, slope: np.ndarray, floor: float) -> np.ndarray:
     square = np.square(slope).sum(axis=-1)
-    return np.divide(square, f, out=np.full_like(f, np.inf), where=f > floor)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        value = np.where(f > floor, np.log(square / f), np.inf)
+        turn = 2 * objective.hessian_vector(x, slope) / square[:, None] - slope / f[:, None]
+    return value, np.where(np.isfinite(turn).all(axis=1)[:, None], turn, 0.0)
 
 
 def _quantity(radius: float) -> str:
@@ -202,8 +208,8 @@ def pl_constant(
     TypeError, ValueError
         If an argument has the wrong type, shape or range, or the objective has no bounds on boxes.
     """
-    _needs_boxes(objective)
-    center = _one_point(objective, center, "center")
+    needs_boxes(objective)
+    center = one_point(objective, center, "center")
     radii = increasing_radii(radii)
     tolerance = checks.fraction(tolerance, "tolerance")
     box_limit = checks.positive_integer(box_limit, "box_limit")
@@ -218,7 +224,8 @@ def pl_constant(
     return PLConstant(center, radii, lower, upper, boxes)
 
 
-def _needs_boxes(objective: Any) -> None:
+def needs_boxes(objective: Any) -> None:
+    """Raise a TypeError if the objective has no proved bounds on boxes."""
     """Raise a TypeError if the objective has no proved bounds on boxes."""
     if not (hasattr(objective, "ratio_lower") and hasattr(objective, "ratio_upper")):
         raise TypeError(
@@ -227,7 +234,8 @@ def _needs_boxes(objective: Any) -> None:
         )
 
 
-def _one_point(objective: Objective, value: Any, name: str) -> np.ndarray:
+def one_point(objective: Objective, value: Any, name: str) -> np.ndarray:
+    """Return `value` as one point of the objective's space, or raise with a clear sentence."""
     """Return `value` as one point of the objective's space, or raise with a clear sentence."""
     checks.instance(objective, Objective, "objective")
     point = objective.check_point(value, name)
@@ -285,8 +293,8 @@ def _constant_at(
     objective: Any, start: Any, radii: Any, tolerance: float
 ) -> tuple[tuple[float, float], float, PLConstant]:
     """Return bounds on f(x0), an upper bound on |∇f(x0)|²/f(x0), and α around x0."""
-    _needs_boxes(objective)
-    start = _one_point(objective, start, "start")
+    needs_boxes(objective)
+    start = one_point(objective, start, "start")
     box = objective.enclose(start, start).value
     if radii is None:
         f, slope = objective.value_and_gradient(start)
@@ -295,110 +303,3 @@ def _constant_at(
         radii = scale * np.concatenate([np.arange(1, 16) / 16, np.geomspace(1, 32, 51)])
     constant = pl_constant(objective, start, radii, tolerance=tolerance)
     return (float(box.low), float(box.high)), float(objective.ratio_upper(start)), constant
-
-
-# -- the set of starts --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Region(Result):
-    """Which starts satisfy the criteria, with proved bounds on how strongly they do.
-
-    Attributes
-    ----------
-    starts : ndarray, shape (..., p)
-    criterion_lower, criterion_upper : ndarray, shape (...)
-        Bounds on the supremum of r² α(x0, r)/(4 f(x0)); (1.1) holds where it exceeds 1.
-    integral_lower, integral_upper : ndarray, shape (...)
-        Bounds on ∫ √α(x0, s) ds/(2 √f(x0)); (T2) holds where it exceeds 1.
-    limit : float
-        The largest radius that the upper bounds cover.
-    """
-
-    starts: np.ndarray
-    criterion_lower: np.ndarray
-    criterion_upper: np.ndarray
-    integral_lower: np.ndarray
-    integral_upper: np.ndarray
-    limit: float
-
-    def verdict(self, which: str) -> np.ndarray:
-        """Return 1 where the criterion is proved, −1 where it is refuted, else 0; shape (...).
-
-        `which` is "criterion" or "integral".
-        """
-        checks.one_of(which, ("criterion", "integral"), "which")
-        proved = getattr(self, f"{which}_lower") * SAFE > 1
-        refuted = getattr(self, f"{which}_upper") < SAFE
-        return proved.astype(int) - refuted.astype(int)
-
-
-def region_of_starts(
-    objective: Objective,
-    starts: Any,
-    low: Any,
-    high: Any,
-    *,
-    cells: int | None = None,
-    limit: float | None = None,
-) -> Region:
-    """Bound both criteria at many starts at once, from one cover of a window by boxes.
-
-    If α(x0, r) ≥ v for all r < ρ(v) then sup r²α ≥ sup_v v ρ(v)², and the integral of √α is at
-    least that of ρ over the levels √v.  Here ρ(v) is the distance from x0 to the nearest box where
-    the ratio may be below v, or to the window's edge.
-
-    Parameters
-    ----------
-    objective : Objective
-        With bounds on boxes, as for `pl_constant`.
-    starts : array_like, shape (..., p)
-        Points in the window.
-    low, high : array_like, shape (p,)
-        Corners of the window; the ratio outside counts as unknown.
-    cells : int, optional
-        Boxes along each side: 4096 on a line, 192 in the plane.
-    limit : float, optional
-        Largest radius for which a criterion is refuted; by default the window's diagonal.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument has the wrong type, shape or range, or a start is outside the window.
-    """
-    _needs_boxes(objective)
-    starts = objective.check_point(starts, "starts")
-    low, high = _one_point(objective, low, "low"), _one_point(objective, high, "high")
-    if not (low < high).all():
-        raise ValueError(f"low must be below high, but they are {low} and {high}.")
-    if not ((low <= starts) & (starts <= high)).all():
-        raise ValueError(f"starts must lie in the window from {low} to {high}.")
-    default = 4096 if objective.dimension == 1 else 192
-    cells = checks.positive_integer(default if cells is None else cells, "cells")
-    diagonal = float(np.linalg.norm(high - low))
-    limit = checks.positive_number(diagonal if limit is None else limit, "limit")
-    lower, upper = objective.ratio_lower, objective.ratio_upper  # type: ignore[attr-defined]
-    cover = Cover(lower, upper, low, high, cells=cells)
-    points = starts.reshape(-1, objective.dimension)
-    box = objective.enclose(points, points).value  # type: ignore[attr-defined]
-    here = upper(points)
-    result = np.empty((4, len(points)))
-    for k, point in enumerate(points):
-        level, radius = cover.proved_levels(point)
-        reach = [np.max(level * radius**2), np.sum(np.diff(np.sqrt(level), prepend=0.0) * radius)]
-        level, radius = cover.refuted_levels(point)
-        # Below the radius of a level the next one counts, and at last the ratio at x0 itself.
-        level = np.append(np.minimum(level, here[k]), here[k])
-        outer = np.minimum(np.append(limit, radius), limit)
-        inner = np.minimum(np.append(radius, 0.0), limit)
-        most = [np.max(level * outer**2), np.sum(np.sqrt(level) * (outer - inner))]
-        result[:, k] = reach[0], most[0], reach[1], most[1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        result[0] /= 4 * box.high
-        result[1] /= 4 * box.low
-        result[2] /= 2 * np.sqrt(box.high)
-        result[3] /= 2 * np.sqrt(box.low)
-    # 0/0: f(x0) may be zero, and nothing is proved of α.
-    result[:] = np.where(np.isnan(result), [[0.0], [np.inf], [0.0], [np.inf]], result)
-    a, b, c, d = result.reshape(4, *starts.shape[:-1])
-    return Region(starts, a, b, c, d, limit)

@@ -236,6 +236,7 @@ def _outward(low: np.ndarray, high: np.ndarray) -> Interval:
 
 def _widened(low: np.ndarray, high: np.ndarray) -> Interval:
     """Widen the ends by the margin for functions that are not correctly rounded."""
+    low = np.minimum(low, np.finfo(float).max)  # an overflow: the exact value is finite
     low = np.nextafter(low - MARGIN * np.abs(low), -np.inf)
     return Interval._of(low, np.nextafter(high + MARGIN * np.abs(high), np.inf))
 

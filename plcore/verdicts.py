@@ -166,7 +166,7 @@ def criterion_from_bounds(
         If an argument has the wrong type, shape or range.
     """
     (least, value), radii, low, high = _bounds(value, radii, lower, upper)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         reach = np.where(low > 0, radii**2 * low, 0.0)
         best = int(np.argmax(reach))
         proved = 4 * value < SAFE * reach
