@@ -139,6 +139,28 @@ def test_a_linear_network_of_depth_two_is_bounded_exactly():
     assert found.curvature == pytest.approx(exact)
 
 
+def test_the_recursion_for_three_scalar_linear_layers():
+    """Written out by hand: f = W_3(W_2(W_1 x + b_1) + b_2) + b_3, every bound of the proof."""
+    network = FeedForward((1, 1, 1, 1), activations.identity)
+    x, r, (W_1, W_2, W_3) = 0.7, 0.3, (0.5, -1.1, 0.8)
+    w = network.pack([([[W]], [b]) for W, b in [(W_1, 0.2), (W_2, -0.4), (W_3, 0.1)]])
+    h_1, h_2 = W_1 * x + 0.2, W_2 * (W_1 * x + 0.2) - 0.4
+    change_1 = r * np.hypot(x, 1)
+    reach_0, reach_1 = np.hypot(x, 1), np.hypot(abs(h_1) + change_1, 1)
+    change_2 = abs(W_2) * change_1 + r * reach_1
+    reach_2 = np.hypot(abs(h_2) + change_2, 1)
+    size_2, size_3 = abs(W_2) + r, abs(W_3) + r
+    # 2 g_2 V_2 ḣ_1 + 2 g_3 V_3 ḣ_2 with |ḣ_1| ≤ reach_0 t_1, |ḣ_2| ≤ reach_1 t_2 + size_2 |ḣ_1|.
+    form = np.zeros((3, 3))
+    form[1, 0] = size_3 * reach_0
+    form[2, 0], form[2, 1] = size_2 * reach_0, reach_1
+    found = ball_bounds(network, w, [[x]], r)
+    assert found.curvature == pytest.approx([np.linalg.eigvalsh(form)[-1]], rel=1e-12)
+    assert found.output_change == pytest.approx([abs(W_3) * change_2 + r * reach_2], rel=1e-12)
+    parts = (size_2 * size_3 * reach_0, size_3 * reach_1, reach_2)
+    assert found.gradient == pytest.approx([np.linalg.norm(parts)], rel=1e-12)
+
+
 def test_at_the_centre_of_a_ball_of_radius_zero_nothing_moves():
     rng = np.random.default_rng(0)
     network = FeedForward((3, 4, 2, 1), activations.tanh)
