@@ -172,7 +172,9 @@ def _first_signals_and_floor(
     """Return the paper's q, shape ``(..., d_1, n)``, and λ_min(X Xᵀ + constant · 11ᵀ)."""
     checks.instance(network, FeedForward, "network")
     w, X = network.check_pair(w, X)
-    q = network.signals(network.propagate(w, X))[0]
+    trace = network.propagate(w, X)
+    checks.within_range(trace.outputs, "The output")
+    q = network.signals(trace)[0]
     if X.shape[-2] > X.shape[-1] + (constant > 0):
         return q, np.zeros(X.shape[:-2])  # singular, whatever rounding says
     gram = checks.within_range(X @ np.swapaxes(X, -1, -2) + constant, "X Xᵀ")

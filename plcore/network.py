@@ -260,6 +260,8 @@ class FeedForward:
             inputs.append(h)
             z = weight @ h
             z += bias[..., None]
+            if not np.isfinite(z).all():
+                z = np.where(np.isfinite(z), z, np.nan)  # a sum that overflowed has no sign
             h, slope = activation.evaluate(z)
             preactivations.append(z)
             slopes.append(slope)

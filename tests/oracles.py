@@ -59,7 +59,8 @@ def mpmath_activation(name):
         "identity": lambda u: +u,
         "relu": lambda u: u if u > 0 else 0 * u,
         "squared_relu": lambda u: u * u if u > 0 else 0 * u,
-        "gelu": lambda u: u * mpmath.erfc(-u / mpmath.sqrt(2)) / 2,
+        # Below −10⁹ it is zero to any precision, and erfc cannot be asked.
+        "gelu": lambda u: u * mpmath.erfc(-u / mpmath.sqrt(2)) / 2 if u > -1e9 else 0 * u,
     }[kind]
 
 
