@@ -62,6 +62,8 @@ class Activation:
     fused : callable, optional
         ``fused(u, value, slope)`` writes σ(u) and σ′(u) into two arrays and may overwrite `u`;
         cheaper than two calls where they share work.
+    softplus_form : pair of float, optional
+        The numbers (s, c) if σ(u) = s u + (1−s)(log(1+eᵘ) − c).
     """
 
     name: str
@@ -72,6 +74,7 @@ class Activation:
     fused: Callable[[np.ndarray, np.ndarray, np.ndarray], None] | None = field(
         default=None, compare=False, repr=False
     )
+    softplus_form: tuple[float, float] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the form of the table; what it says is checked by tests."""
@@ -227,6 +230,7 @@ def smooth_leaky_relu(s: float = 0.1) -> Activation:
         ((), (), (0.0,)),
         ((-math.inf, math.inf), (s, 1.0), (0.0, 0.0)),
         fused=partial(_elementwise.smooth_leaky_fused, s=s),
+        softplus_form=(s, math.log(2)),
     )
 
 
@@ -283,12 +287,14 @@ softplus = Activation(
     (_elementwise.softplus_value, _elementwise.sigmoid, _elementwise.sigmoid_slope),
     ((), (), (0.0,)),
     ((0.0, math.inf), (0.0, 1.0), (0.0, 0.0)),
+    softplus_form=(0.0, 0.0),
 )
 shifted_softplus = Activation(
     "shifted_softplus",
     (_elementwise.shifted_softplus_value, _elementwise.sigmoid, _elementwise.sigmoid_slope),
     ((), (), (0.0,)),
     ((-math.log(2), math.inf), (0.0, 1.0), (0.0, 0.0)),
+    softplus_form=(0.0, math.log(2)),
 )
 arctan = Activation(
     "arctan",

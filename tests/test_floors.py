@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "plcore"
 
 # The floor plan. A new module is entered here, on the lowest floor that its imports allow.
 FLOORS = {
+    "_descent_layers": 2,
     "_elementwise": 0,
     "_logarithms": 0,
     "boxes": 0,
