@@ -171,18 +171,21 @@ class Cover:
         self._sides = _sides(low, high, cells)
         lows, highs = _grid(self._sides)
         self._lower = _Levels(lower_bound(lows, highs))
+        self._finite = int(np.isfinite(self._lower.bottom).sum())
         middle = 0.5 * (lows + highs)
         upper = upper_bound(middle)
         self._found = middle[:0]
         if polish is not None:
             grid = upper.reshape((cells,) * len(low))
             lowest = (grid <= ndimage.minimum_filter(grid, size=3)) & np.isfinite(grid)
-            found = polish(middle[lowest.ravel()])
-            self._found = found[np.isfinite(found).all(axis=1)]
-        self._upper = _Levels(np.append(upper, upper_bound(self._found)))
+            if lowest.any():
+                found = polish(middle[lowest.ravel()])
+                self._found = found[np.isfinite(found).all(axis=1)]
+                upper = np.append(upper, upper_bound(self._found))
+        self._upper = _Levels(upper)
 
     def proved_levels(self, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return levels v_k, increasing, and radii ρ_k such that the function is ≥ v_k on B(ρ_k).
+        """Return finite levels v_k, increasing, and radii ρ_k: the function is ≥ v_k on B(ρ_k).
 
         The balls are open and stay in the window: ρ_k is the distance to the nearest box whose
         bound is below v_k, or to the edge.
@@ -194,7 +197,7 @@ class Cover:
         edge = max(min(np.min(center - self.low), np.min(self.high - center)), 0.0)
         reach = self._lower.least(_square_sums(near).ravel())
         reach = np.minimum.accumulate(np.concatenate([[edge], np.sqrt(reach[:-1])]))
-        return self._lower.bottom, _DOWN * reach
+        return self._lower.bottom[: self._finite], _DOWN * reach[: self._finite]
 
     def refuted_levels(self, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return levels v_k, increasing, and radii ρ_k such that the infimum over B(ρ_k) is ≤ v_k.
@@ -217,8 +220,8 @@ class _Levels:
         value = value[self._order]
         finite = value[np.isfinite(value)]
         floor = 1e-12 * finite[-1] if finite.size and finite[-1] > 0 else 1.0
-        with np.errstate(invalid="ignore"):
-            group = np.floor(np.log(np.maximum(value, floor)) / np.log(1.005))
+        ceiling = np.finfo(float).max  # infinite values make one group
+        group = np.floor(np.log(np.clip(value, floor, ceiling)) / np.log(1.005))
         self._starts = np.flatnonzero(np.diff(group, prepend=-np.inf) != 0)
         self.bottom = value[self._starts]
         self.top = value[np.append(self._starts[1:], len(value)) - 1]

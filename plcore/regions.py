@@ -112,13 +112,17 @@ def region_of_starts(
     result = np.empty((4, len(points)))
     for k, point in enumerate(points):
         level, radius = cover.proved_levels(point)
-        reach = [np.max(level * radius**2), np.sum(np.diff(np.sqrt(level), prepend=0.0) * radius)]
+        reach = [
+            np.max(level * radius**2, initial=0.0),
+            np.sum(np.diff(np.sqrt(level), prepend=0.0) * radius),
+        ]
         level, radius = cover.refuted_levels(point)
         # Below the radius of a level the next one counts, and at last the ratio at x0 itself.
         level = np.append(np.minimum(level, here[k]), here[k])
         outer = np.minimum(np.append(limit, radius), limit)
-        inner = np.minimum(np.append(radius, 0.0), limit)
-        most = [np.max(level * outer**2), np.sum(np.sqrt(level) * (outer - inner))]
+        width = outer - np.minimum(np.append(radius, 0.0), limit)
+        level = np.where(width > 0, level, 0.0)
+        most = [np.max(level * outer**2), np.sum(np.sqrt(level) * width)]
         result[:, k] = reach[0], most[0], reach[1], most[1]
     with np.errstate(divide="ignore", invalid="ignore"):
         result[0] /= 4 * box.high

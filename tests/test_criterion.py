@@ -418,6 +418,15 @@ def test_regions_on_the_line_agree_with_single_starts():
     assert np.all((found.verdict("integral") == expected)[decided])
 
 
+def test_regions_where_f_vanishes_say_what_they_can():
+    # At a zero of f the criterion 0 < r²α holds as soon as α > 0; for f = 0 nothing is claimed.
+    found = region_of_starts(toys.bowl(1, 2), [[0.0, 0.0]], [-1, -1], [1, 1], cells=16)
+    assert (found.verdict("criterion")[0], found.verdict("integral")[0]) == (1, 1)
+    zero = Formula(lambda x, y: (0 * x,), 2)
+    found = region_of_starts(zero, [[0.0, 0.0]], [-1, -1], [1, 1], cells=16)
+    assert (found.verdict("criterion")[0], found.verdict("integral")[0]) == (0, 0)
+
+
 # ------------------------------------------------------------------------------- refusals
 
 
