@@ -49,10 +49,8 @@ STARTS = {
 
 _STYLE: dict[Any, Any] = {
     "figure.figsize": (5.0, 3.2),
-    "figure.dpi": 100,
     "figure.facecolor": COLORS["paper"],
     "figure.constrained_layout.use": True,
-    "savefig.facecolor": COLORS["paper"],
     "font.family": "DejaVu Sans",
     "font.size": 11,
     "mathtext.fontset": "dejavusans",
@@ -60,7 +58,6 @@ _STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
     "axes.edgecolor": COLORS["muted"],
     "axes.labelcolor": COLORS["ink"],
-    "axes.titlecolor": COLORS["ink"],
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
     "axes.linewidth": 0.8,
@@ -83,7 +80,6 @@ _STYLE: dict[Any, Any] = {
     "lines.markersize": 5,
     "legend.frameon": False,
     "legend.fontsize": 10,
-    "legend.handlelength": 2.4,
     "image.cmap": "cividis",
 }
 
@@ -265,6 +261,8 @@ _SCRIPT = """
   if (menu) frames.forEach((frame, k) => input.add(new Option(frame.dataset.text, k)));
   else input.max = frames.length - 1;
   input.value = box.dataset.start;
+  input.dataset.lmSuppressShortcuts = "true";  // or JupyterLab takes the arrow keys
+  row.style.cssText = "display: flex; gap: 0.2rem 0.9rem";
   const show = () => {
     stage.replaceChildren(glyphs, frames[input.value]);
     if (menu) return;
