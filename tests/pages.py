@@ -197,6 +197,9 @@ class Visit:
         if urlsplit(request.url).scheme == "file":
             self.messages.append(f"file not found: {request.url}")
 
+    def set_theme(self, theme):
+        self.page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
+
     def raw_source(self):
         """Pieces of TeX, roles or Markdown left in the text."""
         return [text[:80] for text in self.page.evaluate(_TEXT) if _RAW.search(text)]

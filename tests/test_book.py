@@ -53,26 +53,45 @@ def test_pictures_have_alternative_texts(site, book, name):
     report(site.unlabelled_pictures(book / f"{name}.html"))
 
 
-@pytest.mark.browser
-@each_page
-def test_page_in_a_browser_without_network(browser, book, name):
-    with Visit(browser, book / f"{name}.html") as visit:
-        report(visit.math_faults())
-        report(visit.raw_source())
-        report(visit.low_contrast())
-        report(visit.control_faults())
-        visit.page.set_viewport_size(PHONE)
-        report(visit.overflow())
-        report(visit.requested + visit.messages)
+@pytest.fixture(scope="module", params=PAGES)
+def visit(request, browser, book):
+    """A page, opened once for the tests below."""
+    with Visit(browser, book / f"{request.param}.html") as visit:
+        yield visit
 
 
 @pytest.mark.browser
-@each_page
-def test_page_in_dark_theme(browser, book, name):
-    with Visit(browser, book / f"{name}.html", theme="dark") as visit:
-        assert visit.page.evaluate("document.documentElement.dataset.theme") == "dark"
-        report(visit.low_contrast())
-        report(visit.requested + visit.messages)
+def test_formulas_are_typeset(visit):
+    report(visit.math_faults())
+
+
+@pytest.mark.browser
+def test_no_source_is_left_in_the_text(visit):
+    report(visit.raw_source())
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_is_readable(visit, theme):
+    visit.set_theme(theme)
+    report(visit.low_contrast())
+
+
+@pytest.mark.browser
+def test_controls_change_their_pictures(visit):
+    report(visit.control_faults())
+
+
+@pytest.mark.browser
+def test_page_fits_a_phone(visit):
+    visit.page.set_viewport_size(PHONE)
+    report(visit.overflow())
+
+
+@pytest.mark.browser
+def test_nothing_was_asked_of_another_host_and_nothing_failed(visit):
+    """The last of these tests: it sees what happened during all of them."""
+    report(visit.requested + visit.messages)
 
 
 @pytest.mark.browser
@@ -91,25 +110,26 @@ def test_search_finds_pages(browser, book):
 
 
 @pytest.mark.browser
-def test_theme_switch(browser, book):
-    """The button leads through light and dark, and figures follow."""
-    with Visit(browser, book / f"{PAGES[0]}.html") as visit:
-        seen = set()
+@pytest.mark.parametrize("preferred", ["light", "dark"])
+def test_theme_is_the_preferred_one_until_switched(browser, book, preferred):
+    """The button leads through both themes, and the paper of the figures is the page's."""
+    with Visit(browser, book / f"{PAGES[0]}.html", theme=preferred) as visit:
+        look = """() => {
+          const root = document.documentElement;
+          const paper = getComputedStyle(root).getPropertyValue("--figure-paper") || "#ffffff";
+          const probe = Object.assign(document.createElement("i"), {style: `color: ${paper}`});
+          document.body.append(probe);
+          return [root.dataset.theme, getComputedStyle(document.body).backgroundColor,
+                  getComputedStyle(probe).color];
+        }"""
+        seen = [visit.page.evaluate(look)]
         for _ in range(3):
             visit.page.locator("button.theme-switch-button:visible").click()
-            seen.add(
-                tuple(
-                    visit.page.evaluate(
-                        """() => {
-                          const style = getComputedStyle(document.documentElement);
-                          return [document.documentElement.dataset.theme,
-                                  getComputedStyle(document.body).backgroundColor];
-                        }"""
-                    )
-                )
-            )
-        assert {theme for theme, _ in seen} == {"light", "dark"}
-        assert len(seen) == 2
+            seen.append(visit.page.evaluate(look))
+        assert seen[0][0] == preferred
+        assert {theme for theme, _, _ in seen} == {"light", "dark"}
+        assert all(paper == page for _, page, paper in seen), seen
+        report(visit.requested + visit.messages)
 
 
 BROKEN = """

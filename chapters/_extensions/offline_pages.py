@@ -116,13 +116,16 @@ class TidyProofs(SphinxPostTransform):
     formats = ("html",)
 
     def run(self, **kwargs: Any) -> None:
-        """Leave each label's identifier as the only one, and mark proofs by a class."""
+        """Leave each label's identifier as the only one, and set proofs apart by their looks."""
         for node in self.document.findall(nodes.Element):
             if node.get("ids") == ["proof-content"]:
                 node["ids"] = []
             elif node.get("ids") == ["proof"]:
                 node["ids"] = []
                 node["classes"] = ["proof-text"]
+                first = next(iter(node.findall(nodes.Text)))
+                text = first.removeprefix("Proof. ")
+                first.parent.replace(first, [nodes.emphasis("", "Proof."), nodes.Text(f" {text}")])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
