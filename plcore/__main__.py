@@ -95,6 +95,7 @@ def refresh(path: Path) -> bool:
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,
         store_widget_state=False,
+        extra_arguments=["--log-level=ERROR"],
     )
     client.execute(env={**os.environ, **_THREADS, "TQDM_DISABLE": "1"})
     notebook.metadata["plcore"] = {"code": source_hash(notebook)}
