@@ -47,7 +47,7 @@ class Tabulated:
             self.h[...] = self.activation.functions[0](self.z)
             self.slope[...] = self.activation.functions[1](self.z)
         else:
-            self.activation.fused(self.z.copy(), self.h, self.slope)
+            self.activation.fused(self.z, self.h, self.slope)
 
     def backward(self, signal: np.ndarray) -> None:
         """Multiply by σ′(z)."""

@@ -1,7 +1,7 @@
 """Formulas of the activation functions: σ, σ′ and σ″, entry by entry and without overflow.
 
 `activations` makes tables of them.  Each takes a float64 array and returns one of its shape; the
-`fused` ones write value and slope into given arrays and may overwrite their argument.
+`fused` ones write value and slope into given arrays.
 """
 
 from __future__ import annotations
@@ -39,21 +39,18 @@ def smooth_leaky_curvature(u: np.ndarray, *, s: float) -> np.ndarray:
 
 
 def smooth_leaky_fused(u: np.ndarray, value: np.ndarray, slope: np.ndarray, *, s: float) -> None:
-    # With e = exp(-|u|): log(1 + exp(u)) = max(u, 0) + log(1 + e), and the slope is
-    # (1 + s)/2 ± (1 - s) (1/(1 + e) - 1/2) with the sign of u.  One exponential, one logarithm.
-    np.abs(u, out=slope)
-    np.negative(slope, out=slope)
-    np.exp(slope, out=slope)
+    if u.size and u.max() > 700:  # beyond the reach of the exponential
+        value[...], slope[...] = smooth_leaky_value(u, s=s), smooth_leaky_slope(u, s=s)
+        return
+    # One exponential and one logarithm; the slope is 1 - (1 - s)/(1 + e^u).
+    np.exp(u, out=slope)
     slope += 1.0
     np.log(slope, out=value)
     value -= math.log(2)
     value *= 1 - s
-    np.divide(1 - s, slope, out=slope)
-    slope -= 0.5 * (1 - s)
-    np.copysign(slope, u, out=slope)
-    slope += 0.5 * (1 + s)
-    np.maximum(u, s * u, out=u)
-    value += u
+    value += s * u
+    np.divide(s - 1, slope, out=slope)
+    slope += 1.0
 
 
 def tanh_slope(u: np.ndarray) -> np.ndarray:

@@ -60,8 +60,8 @@ class Activation:
     smoothness : float
         Number of continuous derivatives (``inf`` for a smooth function).
     fused : callable, optional
-        ``fused(u, value, slope)`` writes σ(u) and σ′(u) into two arrays and may overwrite `u`;
-        cheaper than two calls where they share work.
+        ``fused(u, value, slope)`` writes σ(u) and σ′(u) into two arrays; cheaper than two calls
+        where they share work.
     softplus_form : pair of float, optional
         The numbers (s, c) if σ(u) = s u + (1−s)(log(1+eᵘ) − c).
     """
@@ -106,7 +106,7 @@ class Activation:
         if self.fused is None:
             return self.functions[0](u), self.functions[1](u)
         value, slope = np.empty_like(u), np.empty_like(u)
-        self.fused(u.copy(), value, slope)
+        self.fused(u, value, slope)
         return value, slope
 
     def range(self, order: int, low: ArrayLike, high: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ MODULES = (activations, checks, initialization, kernel, network, objectives, res
 TRUSTED = {
     "activations.Activation.evaluate",
     "activations.Activation.shifted",
-    "kernel.kernel_from_trace",
+    "kernel.trusted_kernel",
     "network.FeedForward.propagate",
     "network.FeedForward.pull_back",
     "network.FeedForward.pull_back_tangent",
