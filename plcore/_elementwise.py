@@ -39,7 +39,7 @@ def smooth_leaky_curvature(u: np.ndarray, *, s: float) -> np.ndarray:
 
 
 def smooth_leaky_fused(u: np.ndarray, value: np.ndarray, slope: np.ndarray, *, s: float) -> None:
-    if u.size and u.max() > 700:  # beyond the reach of the exponential
+    if u.size and not u.max() <= 700:  # beyond the reach of the exponential, or NaN among them
         value[...], slope[...] = smooth_leaky_value(u, s=s), smooth_leaky_slope(u, s=s)
         return
     # One exponential and one logarithm; the slope is 1 - (1 - s)/(1 + e^u).

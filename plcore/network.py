@@ -95,10 +95,7 @@ class FeedForward:
             for width in checks.sequence(widths, "widths", "integers")
         )
         if len(checked) < 3:
-            raise ValueError(
-                "widths must list the input dimension, at least one hidden width, and 1 for the "
-                f"output, but is {checked}."
-            )
+            raise ValueError(f"widths must be (d, at least one hidden width, 1), not {checked}.")
         if checked[-1] != 1:
             raise ValueError(f"The last width must be 1 (a scalar output), but is {checked[-1]}.")
         hidden = len(checked) - 2
@@ -202,9 +199,8 @@ class FeedForward:
             parts[f"W_{index}"] = weight.reshape(*weight.shape[:-2], rows * columns)
             parts[f"b_{index}"] = bias
         batch = checks.common_shape(**{name: part.shape[:-1] for name, part in parts.items()})
-        return np.concatenate(
-            [np.broadcast_to(part, (*batch, part.shape[-1])) for part in parts.values()], axis=-1
-        )
+        wide = [np.broadcast_to(part, (*batch, part.shape[-1])) for part in parts.values()]
+        return np.concatenate(wide, axis=-1)
 
     def check_inputs(self, X: Any) -> np.ndarray:
         """Return `X` as a checked float64 array of shape ``(..., n, d_0)``."""

@@ -107,6 +107,16 @@ def test_first_weights_and_inputs_of_opposite_sizes(activation, exponent):
     np.testing.assert_array_equal(objective.hessian_vector(w, v), moved)
 
 
+@pytest.mark.parametrize("activation", EVERY, ids=lambda each: each.name)
+def test_an_entry_that_is_not_a_number_stays_alone(activation):
+    """One run's overflow reaches the activation as NaN, beside another run's large numbers."""
+    u = np.array([800.0, -800.0, 0.5])
+    alone, beside = activation.evaluate(u), activation.evaluate(np.append(u, np.nan))
+    for expected, found in zip(alone, beside, strict=True):
+        np.testing.assert_allclose(found[:3], expected, rtol=1e-15)
+    assert np.isnan(beside[0][3])
+
+
 def test_a_run_that_overflows_does_not_hide_the_others():
     """Its loss is ∞, theirs are theirs; a gradient that is not there is refused."""
     sample = case(FeedForward((2, 3, 1), activations.tanh), 4, seed=0)
