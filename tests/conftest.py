@@ -37,16 +37,21 @@ def book(tmp_path_factory):
 @pytest.fixture(scope="session")
 def browser():
     """A headless Chromium; without one, a skip on a person's machine and a failure in CI."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import Error, sync_playwright
 
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        reason = f"no browser: none of {', '.join(PROGRAMS)} is installed"
-        if os.environ.get("CI", "").lower() in ("1", "true"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    installed = [{"executable_path": path} for path in map(shutil.which, PROGRAMS) if path]
     options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=options)
-        yield chromium
-        chromium.close()
+        # After the system's own, the one that `playwright install` fetches, and Chrome elsewhere.
+        for choice in [*installed, {}, {"channel": "chrome"}]:
+            try:
+                chromium = playwright.chromium.launch(args=options, **choice)
+            except Error:
+                continue
+            yield chromium
+            chromium.close()
+            return
+    reason = f"no browser: none of {', '.join(PROGRAMS)} is installed"
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
