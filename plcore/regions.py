@@ -124,7 +124,7 @@ def region_of_starts(
         level = np.where(width > 0, level, 0.0)
         most = [np.max(level * outer**2), np.sum(np.sqrt(level) * width)]
         result[:, k] = reach[0], most[0], reach[1], most[1]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         result[0] /= 4 * box.high
         result[1] /= 4 * box.low
         result[2] /= 2 * np.sqrt(box.high)

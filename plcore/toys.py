@@ -322,7 +322,7 @@ runaway = Formula(lambda x: (np.exp(-x),), 1, name="runaway")
 #: f = tanh² x: the gradient dies out far away, α(x0, r) = 4 sech⁴(|x0| + r).
 saturating = Formula(lambda x: (np.tanh(x),), 1, name="saturating")
 
-#: f = (x² − 1)² + 0.3 (x − 1)²: zero at 1, and a bad local minimum with f > 0 near −0.9.
+#: f = (x² − 1)² + 0.3 (x − 1)²: zero at 1, and a bad local minimum with f > 1 near −0.82.
 tilted_well = Formula(
     lambda x: (x * x - 1) ** 2 + 0.3 * (x - 1) ** 2, 1, name="tilted well", zeros=[[1.0]]
 )
