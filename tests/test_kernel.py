@@ -76,6 +76,21 @@ def test_a_batch_is_a_loop_over_runs(case):
             assert schur[i] == pytest.approx(schur_lower_bound(*arguments), abs=1e-12 * size)
 
 
+@pytest.mark.parametrize(
+    ("runs", "data"), [((3000,), ()), ((3, 1000), (1000,)), ((), (3000,)), ((2, 1), (1, 3))]
+)
+def test_many_runs_are_taken_in_blocks(runs, data):
+    """More runs than fit one block, sharing data or not, against J Jᵀ of each."""
+    network = FeedForward((3, 4, 2, 1), activations.softplus)
+    rng = np.random.default_rng(0)
+    w, X = rng.standard_normal((*runs, network.parameter_count)), rng.standard_normal((*data, 4, 3))
+    K, J = tangent_kernel(network, w, X), network.jacobian(w, X)
+    assert K.shape == (*np.broadcast_shapes(runs, data), 4, 4)
+    expected = J @ np.swapaxes(J, -1, -2)
+    scale = np.linalg.norm(expected, axis=(-2, -1), keepdims=True)
+    assert (np.abs(K - expected) <= 1e-13 * scale).all()
+
+
 # --------------------------------------------------------------------------- eigenvalues
 
 
