@@ -31,6 +31,7 @@ FLOORS = {
     "kernel": 3,
     "objectives": 4,
     "criterion": 5,
+    "curvature": 5,
     "_flow_solver": 5,
     "toys": 5,
     "network_descent": 5,
