@@ -131,7 +131,7 @@ def _extreme(
         array.reshape(runs) if runs else array.item() for array in (value, error, residual)
     )
     return Curvature(
-        value,
+        value,  # type: ignore[arg-type]
         f"{which} eigenvalue of the Hessian",
         "Ritz value of Lanczos' recurrence",
         error=error,
@@ -246,12 +246,15 @@ class _NetworkHessian:
         self.points, self.scale, self.weights = len(w), 2 / n, trace.weights
         self.slopes = trace.slopes
         self.residual = self.scale * (trace.outputs - y)
-        self.inputs = [self._with_one(h) for h in trace.inputs]
         self.singular = n <= network.widths[0]
-        self.gram = self.inputs[0].swapaxes(-1, -2) @ self.inputs[0] if self.singular else None
+        self.gram = X @ np.swapaxes(X, -1, -2) + 1.0 if self.singular else None
+        self.inputs = [self._with_one(h) for h in trace.inputs[self.singular :]]
+        if self.singular:
+            self.inputs.insert(0, trace.inputs[0])
         # σ″(z_ℓ) times what comes back to h_ℓ, and the signals.
         signal = self.residual[:, None]
-        self.signals, self.bends = [signal], []
+        self.signals = [signal]
+        self.bends: list[np.ndarray] = []
         for W, slope, z, activation in zip(
             trace.weights[:0:-1],
             trace.slopes[::-1],
@@ -298,11 +301,19 @@ class _NetworkHessian:
                 parts[index][...] = signal @ self.inputs[index].swapaxes(-1, -2)
             if index:
                 signal = self.slopes[index - 1] * (self.weights[index].swapaxes(-1, -2) @ signal)
-        sizes = [np.einsum("ij,ij->i", u, self.dual(u)) for u in (v, noise)]
-        ratio = np.sqrt(sizes[0] / np.maximum(sizes[1], np.finfo(float).tiny))
-        noise *= 0.1 * np.where(ratio > 0, ratio, 1.0)[:, None]
+        sizes = self._rough_sizes(np.stack([v, noise]))
+        noise *= 0.1 * np.sqrt(sizes[0] / sizes[1])[:, None]
         v += noise
         return v
+
+    def _rough_sizes(self, vectors: np.ndarray) -> np.ndarray:
+        """Return |v|² for stacked vectors as if XXᵀ + 11ᵀ were a multiple of the identity."""
+        split = self.shapes[0][0] * self.shapes[0][1]
+        first, rest = vectors[..., :split], vectors[..., split:]
+        mean = 1.0
+        if self.gram is not None:
+            mean = np.trace(self.gram, axis1=-2, axis2=-1) / self.gram.shape[-1]
+        return mean * np.square(first).sum(axis=-1) + np.square(rest).sum(axis=-1)
 
     def dual(self, v: np.ndarray) -> np.ndarray:
         """Return v with C (XXᵀ + 11ᵀ) in place of C."""
