@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import os
 import sys
@@ -17,6 +18,8 @@ _THREADS = dict.fromkeys(
 _SECONDS_PER_CELL = 120
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _KEPT_CELL_METADATA = ("mystnb", "tags")
+# Figures that the README and the landing page show too, by their names in the chapters.
+_PICTURES = {"fig-race": "figure-1.png"}
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -75,8 +78,24 @@ def _normal_outputs(outputs: list[Any], count: int) -> list[Any]:
     return kept
 
 
+def _stale_pictures(path: Path, notebook: Any) -> dict[Path, bytes]:
+    """Return the files of `_PICTURES` that are not as the notebook's outputs, with their bytes."""
+    stale = {}
+    for cell in notebook.cells:
+        name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+        if name in _PICTURES:
+            file = path.parent / "_static" / _PICTURES[name]
+            shown = [output.get("data", {}).get("image/png") for output in cell.outputs]
+            picture = base64.b64decode(next(filter(None, shown)))
+            if not file.is_file() or file.read_bytes() != picture:
+                stale[file] = picture
+    return stale
+
+
 def refresh(path: Path) -> bool:
     """Execute a notebook in a fresh kernel and store its outputs; return whether it changed.
+
+    A figure that stands outside the chapters too is written to its file.
 
     Raises
     ------
@@ -103,7 +122,11 @@ def refresh(path: Path) -> bool:
     after = nbformat.writes(notebook) + "\n"
     if after != before:
         path.write_text(after, encoding="utf-8")
-    return after != before
+    pictures = _stale_pictures(path, notebook)
+    for file, picture in pictures.items():
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(picture)
+    return after != before or bool(pictures)
 
 
 def faults(path: Path) -> list[str]:
@@ -121,6 +144,8 @@ def faults(path: Path) -> list[str]:
     normalize(notebook)
     if not found and nbformat.writes(notebook) + "\n" != text:
         found.append("the file isn't in the form that the refresh command writes")
+    if not found:
+        found += [f"{file} isn't the stored figure" for file in _stale_pictures(path, notebook)]
     return found
 
 

@@ -3,6 +3,7 @@
 import io
 import re
 import shlex
+import shutil
 import subprocess
 from contextlib import redirect_stdout
 from importlib import metadata, util
@@ -10,6 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from plcore.__main__ import faults
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -105,10 +108,16 @@ def test_every_path_and_link_leads_somewhere():
     assert {link for link in links if "://" in link} == {"https://arxiv.org/abs/2203.16462"}
 
 
-def test_the_picture_has_a_description():
+def test_the_picture_is_a_figure_of_the_book_with_a_description(tmp_path):
     ((description, path),) = re.findall(r"!\[(.*?)\]\((.*?)\)", README, flags=re.DOTALL)
-    assert path.startswith("chapters/_static/")
     assert len(description.split()) > 10
+    chapter = shutil.copy(ROOT / "chapters" / "07_experiments.ipynb", tmp_path)
+    picture = tmp_path / Path(path).relative_to("chapters")
+    picture.parent.mkdir()
+    picture.write_bytes((ROOT / path).read_bytes())
+    assert faults(Path(chapter)) == []
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    assert faults(Path(chapter)) == [f"{picture} isn't the stored figure"]
 
 
 def test_pythons_named_are_the_ones_declared():
