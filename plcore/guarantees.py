@@ -106,7 +106,7 @@ class StepSize(Result):
         The bound C on the second derivative along every segment of the run.
     """
 
-    theorem: str
+    theorem: str = field(metadata={"show": False})
     hypotheses: tuple[Inequality, ...] = field(repr=False, metadata={"show": False})
     step_size: float
     largest: float
@@ -124,6 +124,9 @@ class StepSize(Result):
     def applies(self) -> bool:
         """Whether every hypothesis holds."""
         return all(hypothesis.holds for hypothesis in self.hypotheses)
+
+    def _title(self) -> str:
+        return f"Step size by {self.theorem}"
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         yield from super()._rows()
