@@ -10,10 +10,10 @@ import numpy as np
 
 from . import checks
 from ._flow_solver import SOLVERS, FlowIntegration, Record
-from .flow_result import FlowCheck, FlowResult, Piece, reach
+from .flow_result import FlowResult, Piece
 from .objectives import Objective
 
-__all__ = ["FlowCheck", "FlowResult", "gradient_flow", "gradient_flows", "reach"]
+__all__ = ["gradient_flow", "gradient_flows"]
 
 LARGEST_IMPLICIT = 2000  # coordinates: beyond, a dense Hessian costs more than small steps
 LOOK_EVERY = 20  # steps between two looks for stiffness
@@ -92,7 +92,8 @@ def gradient_flow(
             f"start must be one point of shape ({objective.dimension},), but has shape "
             f"{start.shape}; gradient_flows takes several."
         )
-    value = objective._value(start)
+    with np.errstate(all="ignore"):
+        value = objective._value(start)
     if np.ndim(value) != 0:
         raise ValueError(
             f"objective must be a single one, but has leading axes {np.shape(value)} of its own."

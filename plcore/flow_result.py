@@ -265,8 +265,8 @@ class FlowResult(Result):
         offset = self.points[:known] - self.points[known - 1]
         distance = np.linalg.norm(offset, axis=1) + bound[-1]
         ball = wide * np.exp(-0.5 * alpha * times)
-        with np.errstate(divide="ignore"):
-            excess = np.log(self.losses[:known] / self.losses[0]) + alpha * times
+        with np.errstate(divide="ignore", invalid="ignore"):
+            excess = np.log(self.losses[:known]) - np.log(self.losses[0]) + alpha * times
         excess[0] = 0.0
         # Lengths and points are sums in float64, rounded at every step.
         largest = self.lengths[known - 1] + float(np.linalg.norm(self.points, axis=1).max())
@@ -281,7 +281,7 @@ class FlowResult(Result):
             alpha=alpha,
             radius=wide,
             criterion=radius is not None and bool(4 * self.losses[0] < radius**2 * alpha),
-            loss_ratio=float(np.exp(np.max(excess[1:], initial=-math.inf))),
+            loss_ratio=math.exp(min(float(np.max(excess[1:], initial=-math.inf)), 700.0)),
             distance_ratio=_largest_ratio(distance, ball),
             length_ratio=_largest_ratio(left, bound),
             allowance=float(allowed_log.max()),
