@@ -25,7 +25,7 @@ COMMANDS = [
     BUILD,
     TEST,
     ".venv/bin/jupyter lab chapters",
-    ".venv/bin/ruff format && .venv/bin/python -m plcore refresh",
+    ".venv/bin/ruff check && .venv/bin/python -m plcore refresh",
 ]
 
 
