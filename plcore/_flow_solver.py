@@ -18,8 +18,9 @@ import numpy as np
 from scipy import integrate, optimize
 from scipy.linalg.blas import dnrm2  # does not underflow as the sum of squares does
 
+from ._single_run import SingleRun
 from .flow_result import Piece
-from .objectives import Objective
+from .objectives import LeastSquares, Objective
 
 __all__ = ["SOLVERS", "FlowIntegration", "Record"]
 
@@ -65,6 +66,10 @@ class FlowIntegration:
     ) -> None:
         self.objective, self.rtol, self.method, self.end = objective, rtol, method, end
         self.evaluations = 0
+        self.function: Any = objective._value_and_gradient
+        if type(objective) is LeastSquares:
+            X = objective.X.reshape(objective.X.shape[-2:])
+            self.function = SingleRun(objective.network, X, objective.y.ravel())
         self.signs = np.random.default_rng(0).choice([-np.inf, np.inf], (8, start.size))
         self.last = Record(0.0, start, *self.evaluate(start))
         self.solver: Any = None
@@ -82,7 +87,7 @@ class FlowIntegration:
         if not math.isfinite(dnrm2(x)):  # a trial step that is far too long
             return math.nan, np.full_like(x, math.nan)
         self.evaluations += 1
-        value, gradient = self.objective._value_and_gradient(x)
+        value, gradient = self.function(x)
         return float(value), gradient
 
     def rounding_error(self) -> float:

@@ -27,6 +27,7 @@ FLOORS = {
     "network": 2,
     "step_sizes": 2,
     "hypotheses": 3,
+    "_single_run": 3,
     "initialization": 3,
     "kernel": 3,
     "objectives": 4,

@@ -7,9 +7,11 @@ import pytest
 from bad_input import garbage_taken
 from flow_problems import Changed, exact, rotated, small_network
 
-from plcore import toys
+from plcore import activations, toys
+from plcore._single_run import SingleRun
 from plcore.flow import gradient_flow, gradient_flows
 from plcore.flow_result import reach
+from plcore.network import FeedForward
 from plcore.objectives import LeastSquares, Objective, Quadratic
 
 # --------------------------------------------------------------------------- why a flow ends
@@ -223,6 +225,21 @@ def test_a_tighter_tolerance_is_a_smaller_error():
     assert errors[0] < 1e-2
     assert errors[1] < errors[0] / 50
     assert errors[2] < errors[1] / 50
+
+
+@pytest.mark.parametrize("activation", [activations.smooth_leaky_relu(0.2), activations.arctan])
+@pytest.mark.parametrize("widths", [(7,), (5, 4), (3, 2, 6)])
+def test_the_quick_gradient_is_the_objective_s(activation, widths):
+    rng = np.random.default_rng(0)
+    net = FeedForward((4, *widths, 1), activation)
+    problem = LeastSquares(net, rng.standard_normal((9, 4)), rng.standard_normal(9))
+    quick = SingleRun(net, problem.X, problem.y)
+    points = rng.standard_normal((3, net.parameter_count))
+    found = [quick(w) for w in points]  # together: no result may live in a buffer
+    for w, (value, gradient) in zip(points, found, strict=True):
+        expected, slope = problem.value_and_gradient(w)
+        assert value == pytest.approx(expected, rel=1e-14)
+        np.testing.assert_allclose(gradient, slope, atol=1e-14 * np.linalg.norm(slope))
 
 
 # --------------------------------------------------------------------------- form
