@@ -164,7 +164,7 @@ def test_magnitude_is_the_larger_end_of_the_range(activation):
 @pytest.mark.parametrize("greatest", [30, 690, 720, np.inf])
 def test_fused_is_value_and_slope(activation, greatest):
     """Up to several sizes, as the formula may change where the exponential ends."""
-    u = np.concatenate([DENSE, [0.0, -0.0, 1e-300], POINTS])
+    u = np.concatenate([DENSE, [0.0, -0.0, 1e-300, 699.0, 715.0], POINTS])
     u = u[u <= greatest]
     kept = u.copy()
     value, slope = activation.evaluate(u)
