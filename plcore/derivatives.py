@@ -114,7 +114,7 @@ def _check(
     if not isinstance(objective, Quadratic | Formula):
         raise TypeError(
             "objective must be a Quadratic or a Formula (for a network's squared loss there is "
-            f"plcore.bounds), but is {objective!r}."
+            f"plcore.bounds), but is {checks.shown(objective)}."
         )
     centre = objective.check_point(checks.finite_array(centre, "centre", ndim=1), "centre")
     return (

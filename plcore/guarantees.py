@@ -136,7 +136,7 @@ class StepSize(Result):
 
     def loss_bound(self, steps: Any) -> np.ndarray:
         """Return (1 − δ)^k f(x_0) for step numbers k, an integer or an array of them."""
-        k = checks.finite_array(steps, "steps")
+        k = _step_numbers(steps)
         return self.loss * (1 - self.delta) ** k
 
     def distance_bound(self, steps: Any) -> np.ndarray:
@@ -145,7 +145,7 @@ class StepSize(Result):
         That is (1 − δ)^{k/2} r for the theorems with one radius.  It bounds |x_k − x_m| for every
         m ≥ k as well, because it bounds the length that is still to come.
         """
-        k = checks.finite_array(steps, "steps")
+        k = _step_numbers(steps)
         bounds = [scale * factor**k for scale, factor in self.distance_decay]
         return np.min(bounds, axis=0) if bounds else np.full(k.shape, np.inf)
 
@@ -233,3 +233,10 @@ class StepSize(Result):
             steps=int(losses.size),
             steps_at_rounding=int((~clear).sum()),
         )
+
+
+def _step_numbers(steps: Any) -> np.ndarray:
+    k = checks.finite_array(steps, "steps")
+    if (k < 0).any():
+        raise ValueError(f"steps must not be negative, but the least is {k.min()}.")
+    return k

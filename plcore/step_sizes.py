@@ -80,7 +80,7 @@ def paper_step_size(
     cap = math.inf if first == 0 else radius / (first * math.sqrt(dimension))
     return _conclude(
         "Theorem 1.2",
-        _Profile.from_radii(loss, [radius], [alpha]),
+        _Profile.from_radius(loss, radius, alpha),
         second * dimension,
         "η < 2/(L2 p)",
         epsilon,
@@ -113,8 +113,7 @@ def sharp_step_size(
     Parameters and errors are those of `paper_step_size`, with `curvature` for β > 0.
     """
     curvature = checks.positive_number(curvature, "curvature")
-    radius = checks.positive_number(radius, "radius")
-    profile = _Profile.from_radii(loss, [radius], [alpha])
+    profile = _Profile.from_radius(loss, radius, alpha)
     return _conclude("Theorem 1.2♯", profile, curvature, "η < 2/β", epsilon, step_size, best)
 
 
@@ -177,20 +176,24 @@ class _Profile:
     integrals: np.ndarray
 
     @classmethod
+    def from_radius(cls, loss: float, radius: float, alpha: float) -> _Profile:
+        """One radius; α = ∞ is allowed for f = 0."""
+        if not (isinstance(alpha, float) and alpha == math.inf):
+            alpha = checks.nonnegative_number(alpha, "alpha")
+        return cls.from_radii(loss, [checks.positive_number(radius, "radius")], [alpha])
+
+    @classmethod
     def from_radii(cls, loss: float, radii: Any, alphas: Any) -> _Profile:
         loss = checks.nonnegative_number(loss, "loss")
         radii = checks.finite_array(radii, "radii", ndim=1)
-        try:
-            alphas = np.asarray(alphas, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise TypeError(f"alpha must be a real number, but is {alphas!r}.") from None
+        alphas = checks.finite_array(alphas, "alphas", ndim=1, infinite=True)
         if alphas.shape != radii.shape:
             raise ValueError(
                 f"There must be one alpha for each radius, but the shapes are {alphas.shape} and "
                 f"{radii.shape}."
             )
-        if not (alphas >= 0).all():
-            raise ValueError(f"alpha must be a number that is zero or more, but is {alphas.min()}.")
+        if (alphas < 0).any():
+            raise ValueError(f"alphas must not be negative, but the least is {alphas.min()}.")
         if loss == 0:
             # Nothing moves; any finite constants do, also where f vanishes on a ball and α = ∞.
             alphas = np.where(np.isinf(alphas), 1.0, alphas)

@@ -196,8 +196,8 @@ FINE = {"loss": 1.0, "alpha": 4.0, "radius": 3.0, "curvature": 2.0}
     [
         ({"loss": -1.0}, ValueError, "loss must not be negative, but is -1.0"),
         ({"loss": np.nan}, ValueError, "loss must be a finite number, but is nan"),
-        ({"alpha": -4.0}, ValueError, "alpha must be a number that is zero or more, but is -4.0"),
-        ({"alpha": np.nan}, ValueError, "alpha must be a number that is zero or more"),
+        ({"alpha": -4.0}, ValueError, "alpha must not be negative, but is -4.0"),
+        ({"alpha": np.nan}, ValueError, "alpha must be a finite number"),
         ({"alpha": np.inf}, ValueError, "alpha can be infinite only where f vanishes"),
         ({"alpha": "big"}, TypeError, "alpha must be a real number"),
         ({"radius": 0.0}, ValueError, "radius must be positive"),
@@ -237,6 +237,9 @@ def test_bad_derivative_bounds_are_refused(changes, error, sentence):
         ([0.0, 1.0], [1.0, 1.0], "radii must be positive and increasing"),
         ([], [], "radii must not be empty"),
         ([1.0, np.inf], [1.0, 1.0], "radii must be finite"),
+        ([1.0, 2.0], [1.0, -1.0], "alphas must not be negative, but the least is -1.0"),
+        ([1.0, 2.0], [np.inf, 1.0], "alpha can be infinite only where f vanishes"),
+        ([1.0, 2.0], [np.nan, 1.0], "alphas must not be NaN"),
         (1.0, 1.0, "radii must have 1 axes"),
     ],
 )
@@ -253,6 +256,7 @@ def test_bad_profiles_are_refused(radii, alphas, sentence):
         (lambda s, r: s.check(r.losses, r.path, [0.0]), ValueError, "limit must have 2 entries"),
         (lambda s, r: s.check(r.losses * np.nan, r.path), ValueError, "losses must be finite"),
         (lambda s, r: s.check([r.losses], r.path), ValueError, "losses must have 1 axes"),
+        (lambda s, r: s.loss_bound([3, -1]), ValueError, "steps must not be negative.*-1"),
         (lambda s, r: s.loss_bound("k"), TypeError, "steps must be an array of real numbers"),
     ],
 )
