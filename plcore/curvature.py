@@ -291,7 +291,7 @@ class _NetworkHessian:
         """
         n = self.residual.shape[-1]
         signal = 1 + 0.3 * rng.standard_normal((self.points, 1, n))
-        noise = rng.standard_normal((self.points, sum(r * c for r, c in self.shapes)))
+        noise = rng.uniform(-1.0, 1.0, (self.points, sum(r * c for r, c in self.shapes)))
         v = np.empty_like(noise)
         parts = self._parts(v)
         for index in range(len(parts) - 1, -1, -1):
@@ -301,19 +301,18 @@ class _NetworkHessian:
                 parts[index][...] = signal @ self.inputs[index].swapaxes(-1, -2)
             if index:
                 signal = self.slopes[index - 1] * (self.weights[index].swapaxes(-1, -2) @ signal)
-        sizes = self._rough_sizes(np.stack([v, noise]))
-        noise *= 0.1 * np.sqrt(sizes[0] / sizes[1])[:, None]
+        noise *= 0.1 * np.sqrt(self._rough_size(v) / self._rough_size(noise))[:, None]
         v += noise
         return v
 
-    def _rough_sizes(self, vectors: np.ndarray) -> np.ndarray:
-        """Return |v|² for stacked vectors as if XXᵀ + 11ᵀ were a multiple of the identity."""
+    def _rough_size(self, v: np.ndarray) -> np.ndarray:
+        """Return |v|² as if XXᵀ + 11ᵀ were a multiple of the identity."""
         split = self.shapes[0][0] * self.shapes[0][1]
-        first, rest = vectors[..., :split], vectors[..., split:]
+        first, rest = v[:, :split], v[:, split:]
         mean = 1.0
         if self.gram is not None:
             mean = np.trace(self.gram, axis1=-2, axis2=-1) / self.gram.shape[-1]
-        return mean * np.square(first).sum(axis=-1) + np.square(rest).sum(axis=-1)
+        return mean * np.einsum("ij,ij->i", first, first) + np.einsum("ij,ij->i", rest, rest)
 
     def dual(self, v: np.ndarray) -> np.ndarray:
         """Return v with C (XXᵀ + 11ᵀ) in place of C."""

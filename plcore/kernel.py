@@ -24,11 +24,14 @@ __all__ = [
     "trusted_kernel",
 ]
 
-_BLOCK_BYTES = 2**20  # memory of the runs taken together: about a second-level cache
+_BLOCK_BYTES = 2**21  # memory of the runs taken together: about a second-level cache
 
 
-def _gram(columns: np.ndarray) -> np.ndarray:
-    return np.swapaxes(columns, -1, -2) @ columns
+def _gram(columns: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    rows = np.swapaxes(columns, -1, -2)
+    if columns.shape[-1] <= 64:  # NumPy would see a symmetric product, slower where it is small
+        rows = rows.copy()
+    return np.matmul(rows, columns, out=out)
 
 
 def _gram_and_one(columns: np.ndarray) -> np.ndarray:
@@ -83,7 +86,9 @@ def trusted_kernel(network: FeedForward, w: np.ndarray, X: np.ndarray) -> np.nda
     most = max(1, _BLOCK_BYTES // (8 * n * (3 * n + 5 * sum(network.widths[1:]))))
     for start in range(0, len(each), most):
         part = each[start : start + most]
-        place = np.unravel_index(np.arange(start, start + len(part)), stack)
+        place: Any = slice(start, start + most)
+        if len(stack) > 1:
+            place = np.unravel_index(np.arange(start, start + len(part)), stack)
         _write_kernel(network, w[place], X if shared else inputs[place], inputs_gram, part)
     return K
 
@@ -95,11 +100,11 @@ def _write_kernel(
     trace = network.propagate(w, X)
     *signals, _ = network.signals(trace)
     *inputs, h = trace.inputs
-    np.matmul(np.swapaxes(h, -1, -2), h, out=K)
+    _gram(h, K)
     K += 1.0  # the last signal is 1
     product = np.empty_like(K)
     for signal, h in zip(signals, inputs, strict=True):
-        np.matmul(np.swapaxes(signal, -1, -2), signal, out=product)
+        _gram(signal, product)
         gram, inputs_gram = inputs_gram, None
         product *= _gram_and_one(h) if gram is None else gram
         K += product

@@ -292,7 +292,11 @@ class FeedForward:
         signal = cotangent[..., None, :]
         found = [signal]
         for weight, slope in zip(trace.weights[:0:-1], trace.slopes[::-1], strict=True):
-            signal = slope * (_transposed(weight) @ signal)  # (A.6)
+            if weight.shape[-2] == 1:  # an outer product, slow as a matrix product
+                signal = _transposed(weight) * signal
+            else:
+                signal = _transposed(weight) @ signal
+            signal *= slope  # (A.6)
             found.append(signal)
         return found[::-1]
 
