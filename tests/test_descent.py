@@ -116,8 +116,17 @@ def test_a_diverged_run_is_infinite_and_disturbs_no_other(record_path):
     assert not np.isnan(run.losses).any()
 
 
+class Strict(Cubic):
+    """The same, for finite points alone."""
+
+    def _value_and_gradient(self, x):
+        assert np.isfinite(x).all()
+        return super()._value_and_gradient(x)
+
+
 def test_an_objective_is_asked_for_finite_points_only():
-    """`Formula` refuses a NaN, and is never given one."""
+    run = gradient_descent(Strict(), [[0.9], [50.0], [50.0]], [0.01, 1.0, 1e305], 100)
+    np.testing.assert_array_equal(run.diverged, [False, True, True])
     run = gradient_descent(toys.hyperbola, [[1.3, 1.0], [9.0, 9.0]], [[0.1], [1.0], [1e200]], 50)
     np.testing.assert_array_equal(run.diverged, [[False, True], [True, True], [True, True]])
 
