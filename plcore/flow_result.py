@@ -75,13 +75,15 @@ class FlowCheck(Result):
         α and r.
     criterion : bool
         Whether 4f(x_0) < r²α, the theorem's hypothesis (1.1), holds with these two.
-    loss_ratio : float
-        For f(φ(t)) ≤ e^{−αt} f(x_0), over the records after the first.
+    rate_ratio : float
+        For f(φ(t)) ≤ e^{−αt} f(x_0), which says that the mean rate (log f(x_0) − log f(φ(t)))/t is
+        at least α: the quotient of α and the least mean rate.
     distance_ratio : float
         For |φ(t) − x*| ≤ r e^{−αt/2}.  In place of the limit x* stands the last point compared,
         and the length (2/√α)√f that may be left from there is added to what was seen.
     length_ratio : float
-        For the length still to come, at most (2/√α)√f(φ(t)); at t = 0 that is r*.
+        For the length from a record to the last one compared, which is at most 2/√α times the
+        fall of √f meanwhile; so the whole length is at most r*.
     allowance : float
         The largest allowance for the solver's errors in log f, at most 0.01.
     records : int
@@ -97,7 +99,7 @@ class FlowCheck(Result):
     alpha: float
     radius: float
     criterion: bool
-    loss_ratio: float
+    rate_ratio: float
     distance_ratio: float
     length_ratio: float
     allowance: float
@@ -261,7 +263,7 @@ class FlowResult(Result):
         allowed_length = step_error[::-1].cumsum()[::-1] - step_error  # of the steps to come
 
         bound = per_root * root
-        left = self.lengths[known - 1] - self.lengths[:known] + bound[-1]
+        left = self.lengths[known - 1] - self.lengths[:known]
         offset = self.points[:known] - self.points[known - 1]
         distance = np.linalg.norm(offset, axis=1) + bound[-1]
         ball = wide * np.exp(-0.5 * alpha * times)
@@ -273,7 +275,7 @@ class FlowResult(Result):
         allowed_length += 4 * np.finfo(float).eps * largest
         kept = (
             (excess <= allowed_log)
-            & (left <= bound + allowed_length)
+            & (left <= bound - bound[-1] + allowed_length)
             & (distance <= ball * np.exp(0.5 * allowed_log) + allowed_length)
         )
         return FlowCheck(
@@ -281,9 +283,9 @@ class FlowResult(Result):
             alpha=alpha,
             radius=wide,
             criterion=radius is not None and bool(4 * self.losses[0] < radius**2 * alpha),
-            loss_ratio=math.exp(min(float(np.max(excess[1:], initial=-math.inf)), 700.0)),
+            rate_ratio=_largest_ratio(alpha * times, alpha * times - excess),
             distance_ratio=_largest_ratio(distance, ball),
-            length_ratio=_largest_ratio(left, bound),
+            length_ratio=_largest_ratio(left, bound - bound[-1]),
             allowance=float(allowed_log.max()),
             records=known,
             records_at_rounding=self.times.size - known,
