@@ -102,7 +102,7 @@ class FlowCheck(Result):
     rate_ratio: float
     distance_ratio: float
     length_ratio: float
-    allowance: float
+    allowance: float = field(metadata={"show": False})
     records: int
     records_at_rounding: int
     resolved: bool
@@ -295,4 +295,5 @@ class FlowResult(Result):
 
 def _largest_ratio(seen: np.ndarray, bound: np.ndarray) -> float:
     positive = bound > 0
-    return float(np.max(seen[positive] / bound[positive], initial=0.0))
+    with np.errstate(over="ignore"):
+        return float(np.max(seen[positive] / bound[positive], initial=0.0))
