@@ -71,6 +71,10 @@ class Result:
         lines = [f"  {label:<{width}}  {value}" for label, value in rows]
         return "\n".join([self._title(), *lines])
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # What a notebook stores beside the table: four digits, which every machine agrees on.
+        printer.text(str(self))
+
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><th scope='row' style='text-align:left'>{html.escape(label)}</th>"

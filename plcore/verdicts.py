@@ -185,7 +185,7 @@ def criterion_from_bounds(
         rate,
         margin=float(reach[best]) - 4 * value,
         kappa=_quotient(4 * value, float(reach[best])),
-        path_length=2 * np.sqrt(_quotient(value, rate)),
+        path_length=2 * float(np.sqrt(_quotient(value, rate))),
         smallest_radius=float(radii[np.argmax(proved)]) if proved.any() else None,
         fails_up_to=fails_up_to,
     )

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from IPython.lib.pretty import pretty
 
 from plcore.results import Bound, Estimate, Result, format_value
 
@@ -89,6 +90,10 @@ def test_text_form_is_one_aligned_screen():
         "  step size η  0.1",
         "  converged    yes",
     ]
+
+
+def test_notebooks_store_the_same_text():
+    assert pretty(RUN) == str(RUN)
 
 
 def test_html_form_is_an_escaped_table():
