@@ -72,8 +72,12 @@ class Result:
         return "\n".join([self._title(), *lines])
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        # What a notebook stores beside the table: four digits, which every machine agrees on.
         printer.text(str(self))
+
+    def __init_subclass__(cls) -> None:
+        """Let notebooks store the four-digit text, on which all machines agree, not the repr."""
+        # IPython prefers a class's own __repr__, which dataclass makes, to what it inherits.
+        cls._repr_pretty_ = Result._repr_pretty_  # type: ignore[method-assign]
 
     def _repr_html_(self) -> str:
         rows = "".join(
