@@ -399,6 +399,17 @@ def test_regions_in_the_plane(objective, strength, integral):
         assert np.median(lower[far] / exact[far]) > 0.9
 
 
+def test_bounds_of_regions_hold_on_the_coarsest_cover():
+    # x²: √α = 2 everywhere; in the window of half-width 2 the integral reaches 2·limit.
+    found = region_of_starts(toys.parabola, [[0.9], [1.0]], [-2], [2], cells=1, limit=1.5)
+    exact = 2 * 1.5 / (2 * np.array([0.9, 1.0]))
+    assert np.all(found.integral_upper >= exact)
+    np.testing.assert_allclose(found.integral_upper, exact, rtol=1e-9)
+    np.testing.assert_allclose(found.criterion_upper, exact**2, rtol=1e-9)
+    # The lower bounds end at the window's edge.
+    np.testing.assert_allclose(found.integral_lower, [1.1 / 0.9, 1.0], rtol=1e-9)
+
+
 def test_regions_on_the_line_agree_with_single_starts():
     starts = np.linspace(0.05, 1.5, 30)[:, None]
     found = region_of_starts(toys.saturating, starts, [-12.0], [12.0])
