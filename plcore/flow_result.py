@@ -95,17 +95,20 @@ class FlowCheck(Result):
         the check shows nothing, and `holds` is False.
     """
 
-    holds: bool
-    alpha: float
-    radius: float
-    criterion: bool
-    rate_ratio: float
-    distance_ratio: float
-    length_ratio: float
+    holds: bool = field(metadata={"label": "all bounds held"})
+    alpha: float = field(metadata={"label": "α"})
+    radius: float = field(metadata={"label": "r"})
+    criterion: bool = field(metadata={"label": "criterion 4 f(x₀) < r² α"})
+    rate_ratio: float = field(metadata={"label": "α / least mean rate"})
+    distance_ratio: float = field(metadata={"label": "distance / its bound"})
+    length_ratio: float = field(metadata={"label": "length / its bound"})
     allowance: float = field(metadata={"show": False})
-    records: int
-    records_at_rounding: int
-    resolved: bool
+    records: int = field(metadata={"label": "records compared"})
+    records_at_rounding: int = field(metadata={"label": "records left to rounding"})
+    resolved: bool = field(metadata={"show": False})
+
+    def _title(self) -> str:
+        return "Theorem 1.1 along a flow"
 
 
 @dataclass(frozen=True)
