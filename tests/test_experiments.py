@@ -1,6 +1,7 @@
 """The experiments of Section 3: settings, races, sweeps, and their backends."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_a_larger_output_scale_is_faster_until_it_is_unstable():
         [replace(Setting(), output_scale=A, steps=1000) for A in scales], ["positive"], [100, 101]
     )
     ends = [race.losses[0, :, -1].mean() for race in races]
-    assert all(a > 3 * b for a, b in zip(ends[:3], ends[1:4], strict=True))
+    assert all(a > 3 * b for a, b in pairwise(ends[:4]))
     assert ends[4] == np.inf
 
 
