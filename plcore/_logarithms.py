@@ -26,12 +26,14 @@ def log_box(scaled: np.ndarray) -> np.ndarray:
     small = np.minimum(scaled, 1.0) / math.sqrt(2)
     near = np.log(0.5 * (special.erf(2 * small) - special.erf(small)))
     tail = special.log_ndtr(-scaled)
-    far = tail + np.log1p(-np.exp(special.log_ndtr(-2 * scaled) - tail))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        far = tail + np.log1p(-np.exp(special.log_ndtr(-2 * scaled) - tail))
     return np.where(scaled < 1, near, far)
 
 
-def log_gamma_cdf(shape: float, x: float) -> float:
-    """Return log P(shape, x), the regularised lower incomplete gamma function, for x > 0."""
+def log_gamma_cdf(shape: float, log_x: float) -> float:
+    """Return log P(shape, x), the regularised lower incomplete gamma function."""
+    x = math.exp(min(log_x, 700.0))
     value = special.gammainc(shape, x)
     if value > 0.5:
         return math.log1p(-special.gammaincc(shape, x))
@@ -41,19 +43,21 @@ def log_gamma_cdf(shape: float, x: float) -> float:
     total, term, k = 1.0, 1.0, 0
     while term > 1e-17 * total:
         ratios = x / (shape + 1 + np.arange(k, k + 1000))
-        terms = term * np.cumprod(ratios)
+        with np.errstate(under="ignore"):
+            terms = term * np.cumprod(ratios)
         total, term, k = total + float(terms.sum()), float(terms[-1]), k + 1000
-    return shape * math.log(x) - x - math.lgamma(shape + 1) + math.log(total)
+    return shape * log_x - x - math.lgamma(shape + 1) + math.log(total)
 
 
-def gamma_below(shape: float, cut: float, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Draw from the gamma law of the given shape conditioned to lie below `cut`.
+def gamma_below(shape: float, log_cut: float, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Draw x/cut for x from the gamma law of the given shape conditioned to lie below the cut.
 
     By inversion where the probability of that is a double, else by exact rejection.
     """
-    if log_gamma_cdf(shape, cut) > -500:
+    cut = math.exp(min(log_cut, 700.0))
+    if log_gamma_cdf(shape, log_cut) > -500:
         level = rng.uniform(size=count) * special.gammainc(shape, cut)
-        return np.minimum(special.gammaincinv(shape, level), cut)
+        return np.minimum(special.gammaincinv(shape, level) / cut, 1.0)
     # x = cut·e^{−v}, and v has density ∝ exp(−shape·v − cut·e^{−v}).  Since e^{−v} ≥ 1 − v, the
     # exponential law of rate shape − cut dominates; here cut is far below shape.
     found = np.empty(0)
@@ -61,4 +65,4 @@ def gamma_below(shape: float, cut: float, rng: np.random.Generator, count: int) 
         v = -np.log1p(-rng.uniform(size=count)) / (shape - cut)
         kept = rng.uniform(size=count) < np.exp(-cut * (np.expm1(-v) + v))
         found = np.concatenate([found, v[kept]])
-    return cut * np.exp(-found[:count])
+    return np.exp(-found[:count])

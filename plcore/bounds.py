@@ -65,6 +65,7 @@ def _norm(array: np.ndarray, axis: int) -> np.ndarray:
 
 def _spectral(matrix: np.ndarray) -> np.ndarray:
     """Return the spectral norm of a stack of matrices, by the smaller Gram matrix."""
+    checks.within_range(np.square(matrix), "The square of a weight")
     turned = np.swapaxes(matrix, -1, -2)
     gram = matrix @ turned if matrix.shape[-2] <= matrix.shape[-1] else turned @ matrix
     return np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[..., -1], 0.0))
@@ -116,6 +117,8 @@ def ball_bounds(network: FeedForward, w: Any, X: Any, radius: Any) -> BallBounds
         If an argument has the wrong type.
     ValueError
         If shapes differ, a radius is negative, or an activation has no second derivative.
+    OverflowError
+        If a bound leaves the range of float64.
 
     References
     ----------
@@ -132,14 +135,13 @@ def ball_bounds(network: FeedForward, w: Any, X: Any, radius: Any) -> BallBounds
                 f"The activations must have bounded second derivatives, but {activation.name} "
                 f"has {activation.smoothness:g} continuous derivatives."
             )
-    try:
-        np.broadcast_shapes(radius.shape, w.shape[:-1], X.shape[:-2])
-    except ValueError:
-        raise ValueError(
-            "The leading axes of w, X and radius must match, but the shapes are "
-            f"{w.shape}, {X.shape} and {radius.shape}."
-        ) from None
-    trace = network.propagate(w, X)
+    checks.common_shape(w=w.shape[:-1], X=X.shape[:-2], radius=radius.shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _ball_bounds(network, network.propagate(w, X), radius)
+
+
+def _ball_bounds(network: FeedForward, trace: Trace, radius: np.ndarray) -> BallBounds:
+    """`ball_bounds` without its checks."""
     r = radius[..., None]
     sizes = [_spectral(weight)[..., None] for weight in trace.weights]
     layers, output_change = _forward(network, trace, sizes, r)
@@ -199,6 +201,7 @@ def _forward(
             trace.inputs[index + 1],
             network.activations[index],
         )
+        checks.within_range(moves, "The bound on a layer's change")
         low, high = z - moves, z + moves
         least, greatest = activation.range(0, low, high)
         slopes = np.abs(activation.range(1, low, high)).max(axis=0)
@@ -259,7 +262,7 @@ def _curvature(
         form = form + cross + np.swapaxes(cross, -1, -2) + square
         grown = ((sizes[index] + r) * slope)[..., None] * tangent
         tangent = reach[index][..., None] * unit[index] + grown
-    return np.linalg.eigvalsh(form)[..., -1]
+    return np.linalg.eigvalsh(checks.within_range(form, "The bound on ∇²f"))[..., -1]
 
 
 def residual_bound(problem: LeastSquares, w: Any, radius: float) -> Bound:
@@ -286,8 +289,9 @@ def residual_bound(problem: LeastSquares, w: Any, radius: float) -> Bound:
 
 
 def _residual(problem: LeastSquares, w: np.ndarray, radius: float, found: BallBounds) -> float:
-    change = min(float(_norm(found.output_change, -1)), radius * float(found.jacobian))
-    return float(_norm(problem.residual(w), -1)) + change
+    with np.errstate(over="ignore"):
+        change = min(float(_norm(found.output_change, -1)), radius * float(found.jacobian))
+        return float(_norm(problem.residual(w), -1)) + change
 
 
 def _check(problem: LeastSquares, w: Any, radius: float) -> tuple[np.ndarray, float]:

@@ -81,25 +81,41 @@ class Hypotheses(Result):
 
 @dataclass(frozen=True)
 class InputSpectrum(Result):
-    """Eigenvalues of the inputs' Gram matrix (1/n) X Xᵀ, and the numerical rank of X.
+    """Singular values and numerical rank of X, eigenvalues of its Gram matrix (1/n) X Xᵀ.
 
     Attributes
     ----------
-    least, greatest : float
-        λ and Λ of Theorem 2.8; `least` is 0 if the rank is below n.
+    least_singular, greatest_singular : float
+        √(nλ) and √(nΛ); `least_singular` is 0 if the rank is below n.
     rank, samples, dimension : int
         Numerical rank of X, n and d.
     """
 
-    least: float
-    greatest: float
+    least_singular: float
+    greatest_singular: float
     rank: int
     samples: int
     dimension: int
 
+    @property
+    def roots(self) -> tuple[float, float]:
+        """√λ and √Λ, which neither underflow nor overflow where their squares do."""
+        root = math.sqrt(self.samples)
+        return self.least_singular / root, self.greatest_singular / root
+
+    @property
+    def least(self) -> float:
+        """Least eigenvalue λ of (1/n) X Xᵀ; 0 if the rank is below n."""
+        return self.least_singular * self.least_singular / self.samples
+
+    @property
+    def greatest(self) -> float:
+        """Greatest eigenvalue Λ of (1/n) X Xᵀ."""
+        return self.greatest_singular * self.greatest_singular / self.samples
+
 
 def input_spectrum(X: np.ndarray) -> InputSpectrum:
-    """Return the extreme eigenvalues of (1/n) X Xᵀ and the rank, from the singular values of X.
+    """Return the extreme singular values and the rank of X.
 
     A singular value counts as zero below max(n, d) · 2⁻⁵² times the greatest.
 
@@ -116,8 +132,8 @@ def input_spectrum(X: np.ndarray) -> InputSpectrum:
     samples, dimension = X.shape
     singular = np.linalg.svd(X, compute_uv=False)
     rank = int((singular > max(X.shape) * np.finfo(np.float64).eps * singular[0]).sum())
-    least = singular[-1] ** 2 / samples if rank == samples else 0.0
-    return InputSpectrum(float(least), singular[0] ** 2 / samples, rank, samples, dimension)
+    least = float(singular[-1]) if rank == samples else 0.0
+    return InputSpectrum(least, float(singular[0]), rank, samples, dimension)
 
 
 def one_data_set(

@@ -44,10 +44,8 @@ class LecunCondition(Result):
     ----------
     low, norm_bound : float
         a and τ.
-    log_target_term, log_output_term : float
-        Logarithms of the two terms of the left side: that of the targets, that of the outputs.
-    log_right : float
-        Logarithm of the right side.
+    log_target_term, log_output_term, log_right : float
+        Logarithms of the two terms of the left side, and of the right side.
     """
 
     low: float = field(metadata={"label": "a, lower end of the box"})
@@ -122,8 +120,7 @@ class EventProbability(Result):
 def lecun_hypotheses(network: FeedForward, X: Any, y: Any) -> Hypotheses:
     """Check the hypotheses of Theorem 2.8 on network and data, one by one.
 
-    Parameters are those of `lecun_condition`.  Here a hypothesis that fails raises nothing; only
-    arguments of the wrong type or shape do (TypeError, ValueError).
+    Parameters are those of `lecun_condition`; only wrong types and shapes raise errors.
     """
     X, y = hypotheses.one_data_set(network, X, y)
     return Hypotheses(
@@ -151,14 +148,16 @@ def _logs(network: FeedForward, X: Any, y: Any) -> _Logs:
     X, y = hypotheses.one_data_set(network, X, y)
     lecun_hypotheses(network, X, y).require()
     spectrum = hypotheses.input_spectrum(X)
+    root_lambda, root_Lambda = spectrum.roots
     c1, c2 = hypotheses.slope_range(network)
     hidden, d, L = network.depth - 1, network.widths, network.depth
-    size = float(np.linalg.norm(y))
-    target = math.log(8) + 2 * math.log(size) - math.log(len(X)) if size else -math.inf
+    size = float(np.abs(y).max())
+    size *= float(np.linalg.norm(y / size)) / math.sqrt(len(X)) if size else 1.0
+    target = math.log(8) + 2 * math.log(size) if size else -math.inf
     pairs = sum(math.log(4 * d[k] * d[k - 1]) for k in range(2, L + 1))
-    output = math.log(8) + 2 * hidden * math.log(c2) + pairs + math.log(spectrum.greatest)
+    output = math.log(8) + pairs + 2 * (hidden * math.log(c2) + math.log(root_Lambda))
     paths = 2 * sum(math.log(width) for width in d[2:-1])
-    right = math.log(spectrum.least) + math.log(d[1]) + 2 * hidden * math.log(c1 / 2) + paths
+    right = math.log(d[1]) + paths + 2 * (hidden * math.log(c1 / 2) + math.log(root_lambda))
     return _Logs(target, output, right, L)
 
 
@@ -188,9 +187,7 @@ def lecun_condition(
 
     Raises
     ------
-    TypeError
-        If an argument has the wrong type.
-    ValueError
+    TypeError, ValueError
         If a hypothesis fails (all that do are named), a or τ is not positive, or shapes differ.
 
     References
@@ -203,6 +200,11 @@ def lecun_condition(
     output = logs.output + 2 * (logs.depth - 1) * math.log(low) + 2 * math.log(norm_bound)
     right = logs.right + 2 * logs.depth * math.log(low)
     return LecunCondition(low, norm_bound, logs.target, output, right)
+
+
+def _exp(log_value: float, name: str) -> float:
+    with np.errstate(over="ignore", under="ignore"):
+        return float(checks.within_range(np.exp(np.float64(log_value)), name))
 
 
 def _log_norm_bound(logs: _Logs, log_low: float) -> float:
@@ -222,7 +224,7 @@ def largest_norm_bound(network: FeedForward, X: Any, y: Any, low: float) -> floa
     """
     logs = _logs(network, X, y)
     low = checks.positive_number(low, "low")
-    return math.exp(_log_norm_bound(logs, math.log(low)))
+    return _exp(_log_norm_bound(logs, math.log(low)), "τ")
 
 
 def least_low(network: FeedForward, X: Any, y: Any, norm_bound: float | None = None) -> float:
@@ -238,7 +240,7 @@ def least_low(network: FeedForward, X: Any, y: Any, norm_bound: float | None = N
     logs = _logs(network, X, y)
     floor = (logs.target - logs.right) / (2 * logs.depth)
     if norm_bound is None:
-        return math.exp(floor)
+        return _exp(floor, "a")
     log_tau = math.log(checks.positive_number(norm_bound, "norm_bound"))
     # Divided by a^{2L−2}, the right side grows in a and the left doesn't: one root, in brackets.
     other = 0.5 * (logs.output - logs.right) + log_tau
@@ -248,13 +250,13 @@ def least_low(network: FeedForward, X: Any, y: Any, norm_bound: float | None = N
         left = np.logaddexp(logs.target - 2 * (logs.depth - 1) * log_low, logs.output + 2 * log_tau)
         return float(logs.right + 2 * log_low - left)
 
-    return math.exp(optimize.brentq(excess, least - 1e-9, least + 1.0, xtol=1e-15))
+    return _exp(optimize.brentq(excess, least - 1e-9, least + 1.0, xtol=1e-15), "a")
 
 
-def _log_norm_probability(network: FeedForward, norm_bound: float) -> float:
-    """Return log P(|W_1| ≤ τ): d_0 |W_1|² has the χ² law with d_0 d_1 degrees of freedom."""
+def _log_half_square(network: FeedForward, norm_bound: float) -> tuple[float, float]:
+    """Return shape s and log x with P(|W_1| ≤ τ) = P(s, x): d_0 |W_1|² is χ² with d_0 d_1."""
     d0, d1 = network.widths[:2]
-    return log_gamma_cdf(0.5 * d0 * d1, 0.5 * d0 * norm_bound**2)
+    return 0.5 * d0 * d1, math.log(0.5 * d0) + 2 * math.log(norm_bound)
 
 
 def _log_boxes(network: FeedForward, low: float) -> np.ndarray:
@@ -272,19 +274,17 @@ def event_probability(network: FeedForward, low: float, norm_bound: float) -> Ev
     Parameters
     ----------
     network : FeedForward
-    low : float
-        a > 0.
-    norm_bound : float
-        τ > 0.
+    low, norm_bound : float
+        a and τ, positive (else a TypeError or ValueError).
 
     Raises
     ------
-    TypeError, ValueError
-        If a or τ is not a positive number.
+    OverflowError
+        If even the logarithm leaves the range of float64.
 
     References
     ----------
-    Theorem 2.8 and Remark 2.9 of the paper; the exact χ² factor is ours.
+    Theorem 2.8 and Remark 2.9; the exact χ² factor is ours.
     """
     checks.instance(network, FeedForward, "network")
     low = checks.positive_number(low, "low")
@@ -292,20 +292,18 @@ def event_probability(network: FeedForward, low: float, norm_bound: float) -> Ev
     return EventProbability(
         low=low,
         norm_bound=norm_bound,
-        log_layers=_log_boxes(network, low),
-        log_norm=_log_norm_probability(network, norm_bound),
-        norm_markov=max(0.0, 1 - network.widths[1] / norm_bound**2),  # P(F_τᶜ) ≤ d_1/τ²
+        log_layers=checks.within_range(_log_boxes(network, low), "The logarithm of P(E_a)"),
+        log_norm=log_gamma_cdf(*_log_half_square(network, norm_bound)),
+        norm_markov=max(0.0, 1 - network.widths[1] / norm_bound / norm_bound),  # P(F_τᶜ) ≤ d_1/τ²
     )
 
 
 def best_event(network: FeedForward, X: Any, y: Any) -> EventProbability:
     """Return the most probable event E_a ∩ F_τ among those with (T8).
 
-    For each a the best τ is the largest; a is found by a search over a bracket outside which
-    P(E_a) alone is below the best found, so that only the grid's fineness limits the result.
-
-    Parameters and errors are those of `lecun_condition`; targets that are all zero are refused,
-    because then every a > 0 will do.
+    For each a the best τ is the largest; a is searched on a grid up to where P(E_a) alone is
+    below the best found.  Parameters and errors are those of `lecun_condition`; targets that are
+    all zero are refused, because then every a > 0 will do.
     """
     logs = _logs(network, X, y)
     if logs.target == -math.inf:
@@ -316,7 +314,7 @@ def best_event(network: FeedForward, X: Any, y: Any) -> EventProbability:
         if log_tau < -300:
             return -math.inf
         entries = float(_log_boxes(network, math.exp(log_low)).sum())
-        return entries + _log_norm_probability(network, math.exp(log_tau))
+        return entries + log_gamma_cdf(*_log_half_square(network, math.exp(log_tau)))
 
     floor = (logs.target - logs.right) / (2 * logs.depth)
     steps = [floor + 1e-3]
@@ -351,7 +349,8 @@ def in_event(network: FeedForward, w: Any, low: float, norm_bound: float) -> np.
     layers = network.layers(network.check_parameters(w))
     low = checks.positive_number(low, "low")
     norm_bound = checks.positive_number(norm_bound, "norm_bound")
-    inside = np.square(layers[0][0]).sum(axis=(-1, -2)) <= norm_bound**2
+    with np.errstate(over="ignore"):
+        inside = np.square(layers[0][0] / norm_bound).sum(axis=(-1, -2)) <= 1
     for weight, _ in layers[1:]:
         inside = inside & ((low <= weight) & (weight <= 2 * low)).all(axis=(-1, -2))
     return inside
@@ -363,7 +362,7 @@ def sample_event(
     """Return LeCun starts conditioned on E_a ∩ F_τ, drawn exactly.
 
     W_2 … W_L come from `initialization.conditioned_lecun`; W_1 has a uniform direction, and its
-    norm the χ law cut off at τ: by inversion, or far out in the tail by exact rejection.
+    norm the χ law cut off at τ.
 
     Parameters
     ----------
@@ -372,7 +371,6 @@ def sample_event(
         a and τ.
     rng : numpy.random.Generator
     runs : int or tuple of int, default ()
-        Shape of the batch of independent starts.
 
     Returns
     -------
@@ -381,18 +379,20 @@ def sample_event(
     Raises
     ------
     TypeError, ValueError
-        If a or τ is not a positive number, `rng` is not a generator or `runs` not a shape.
+        If a or τ is not positive, `rng` is not a generator or `runs` not a shape.
     """
     checks.instance(network, FeedForward, "network")
     low = checks.positive_number(low, "low")
     norm_bound = checks.positive_number(norm_bound, "norm_bound")
     w = conditioned_lecun(network, low, rng, runs)
     first = network.layers(w)[0][0]
-    d0, d1 = network.widths[:2]
-    half_square = gamma_below(
-        0.5 * d0 * d1, 0.5 * d0 * norm_bound**2, rng, math.prod(first.shape[:-2])
-    )
-    norm = np.sqrt(2 * half_square / d0).reshape(first.shape[:-2])
+    shape, log_cut = _log_half_square(network, norm_bound)
+    # Far beyond the bulk of the law the cut makes no difference.
+    log_void = math.log(4 * shape + 2000)
+    if log_cut > log_void:
+        norm_bound, log_cut = norm_bound * math.exp((log_void - log_cut) / 2), log_void
+    part = gamma_below(shape, log_cut, rng, math.prod(first.shape[:-2]))
+    norm = norm_bound * np.sqrt(part).reshape(first.shape[:-2])
     norm = np.minimum(norm, norm_bound * (1 - 1e-14))  # rounding must not carry it across τ
     length = np.sqrt(np.square(first).sum(axis=(-1, -2)))
     first *= (norm / length)[..., None, None]

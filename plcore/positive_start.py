@@ -7,6 +7,7 @@ bounded below by explicit numbers, and the criterion (1.1) becomes a condition o
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,9 @@ class PositiveStartConstants(Result):
     def _title(self) -> str:
         return "Constants of Theorem 2.1"
 
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        return ((label, value) for label, value in super()._rows() if value != "none")
+
     def _scale(self, output_scale: float | None) -> float:
         if output_scale is not None:
             return checks.positive_number(output_scale, "output_scale")
@@ -94,7 +98,9 @@ class PositiveStartConstants(Result):
             If `output_scale` is not a positive number, or missing where there is no start.
         """
         excess = max(self._scale(output_scale) - self.radius, 0.0)
-        value = 4 * self.least_eigenvalue * self.first_width * (excess * self.path_gain) ** 2
+        least_q = excess * self.path_gain
+        value = 4 * self.least_eigenvalue * self.first_width * least_q * least_q
+        checks.within_range(np.asarray(value), "The bound on α")
         return Bound(value, "lower", "local PL constant α(w₀, r)", "Theorem 2.1, proof (A.8)")
 
     def criterion_ratio(self, output_scale: float | None = None) -> float:
@@ -132,9 +138,8 @@ def positive_start_hypotheses(
 
     Parameters
     ----------
-    network : FeedForward
-    X : array_like, shape (n, d_0)
-    y : array_like, shape (n,)
+    network, X, y
+        As in `positive_start_constants`.
     start : array_like, shape (p,), optional
         The start w_0; if left out, only network and data are judged, and an activation with
         σ(0) ≠ 0 passes because `initialization.positive` cancels the constant output.
@@ -265,7 +270,7 @@ def positive_start_constants(
     hidden : float, optional
         The entry of the hidden weights in design; 1/d_{ℓ−1} in layer ℓ if left out.
     radius : float, optional
-        Another radius of the ball, below a if there are hidden matrices.
+        Another radius, below a if there are hidden matrices.
     count_paths : bool, default True
         Whether G counts the d_2 ⋯ d_{L−1} paths that lead to each first-layer neuron.  Without
         them the bound is weaker but still holds.
@@ -277,15 +282,14 @@ def positive_start_constants(
 
     Raises
     ------
-    TypeError
-        If an argument has the wrong type.
-    ValueError
+    TypeError, ValueError
         If a hypothesis fails (all that do are named), a radius is too large, or shapes differ.
+    OverflowError
+        If a constant leaves the range of float64.
 
     References
     ----------
-    Theorem 2.1, Remark 2.6 and Section A.3 of the paper; the constants are reconstructed from
-    the proof, the path count and the choice of r for L = 2 are ours.
+    Theorem 2.1, Remark 2.6, Section A.3; reconstructed.  Path count and r for L = 2 are ours.
     """
     X, y = hypotheses.one_data_set(network, X, y)
     checks.flag(count_paths, "count_paths")
@@ -296,9 +300,12 @@ def positive_start_constants(
     positive_start_hypotheses(network, X, y, start).require()
     least, greatest, scale = _extreme_entries(network, start, hidden)
     spectrum = hypotheses.input_spectrum(X)
-    size, bound = float(np.linalg.norm(y)), float(np.abs(X).max())
+    with np.errstate(over="ignore"):
+        size, bound = float(np.linalg.norm(y)), float(np.abs(X).max())
+    start_loss = size * size / len(X)
+    checks.within_range(np.asarray(start_loss), "The loss at the start")
     # |y| / √(n λ d_1), so that A₀ = r + target / (r G).
-    target = size / math.sqrt(len(X) * spectrum.least * network.widths[1])
+    target = size / (spectrum.least_singular * math.sqrt(network.widths[1]))
     if radius is not None:
         radius = checks.positive_number(radius, "radius")
         if least is not None and radius >= least:
@@ -310,10 +317,14 @@ def positive_start_constants(
     else:
         radius = _best_radius(network, bound, target)
     M, theta = _slopes(network, bound, greatest or 0.0, np.asarray(radius))
-    gain = float(np.prod(theta)) * ((least or 0.0) - radius) ** (network.depth - 2)
+    steps = np.full(network.depth - 2, (least or 0.0) - radius)
+    with np.errstate(over="ignore", under="ignore"):
+        gain = float(np.prod(theta) * np.prod(steps))
     if count_paths:
         gain *= math.prod(network.widths[2:-1])
-    required = radius + target / (radius * gain) if gain > 0 else math.inf  # (T6)
+    room = radius * gain
+    checks.within_range(np.asarray(room), "The gain of the paths")
+    required = radius + target / room if room > 0 else math.inf  # (T6)
     return PositiveStartConstants(
         least_hidden=least,
         greatest_hidden=greatest,
@@ -326,7 +337,7 @@ def positive_start_constants(
         samples=len(X),
         first_width=network.widths[1],
         target_norm=size,
-        start_loss=size**2 / len(X),
+        start_loss=start_loss,
         required_scale=required,
         output_scale=scale,
     )
@@ -351,20 +362,21 @@ def _slopes(
     network: FeedForward, bound: float, greatest: float, radius: np.ndarray
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return the bounds M_ℓ and the least slopes θ_ℓ on the ball of each radius."""
-    M = [radius * (bound * network.widths[0] + 1)]
-    for activation, columns in zip(network.activations[:-1], network.widths[1:-2], strict=True):
-        M.append((greatest + radius) * columns * activation.magnitude(0, M[-1]) + radius)
-    theta = [
-        activation.range(1, -one, one)[0]
-        for activation, one in zip(network.activations, M, strict=True)
-    ]
+    with np.errstate(over="ignore"):  # an infinite bound is one
+        M = [radius * (bound * network.widths[0] + 1)]
+        for activation, columns in zip(network.activations[:-1], network.widths[1:-2], strict=True):
+            M.append((greatest + radius) * columns * activation.magnitude(0, M[-1]) + radius)
+        theta = [
+            activation.range(1, -one, one)[0]
+            for activation, one in zip(network.activations, M, strict=True)
+        ]
     return M, theta
 
 
 def _best_radius(network: FeedForward, bound: float, target: float) -> float:
     """Return the radius with the least A₀ for depth 2: a search, and any radius is valid."""
     slope = float(network.activations[0].derivative(np.float64(0.0)))
-    if target == 0:
+    if not 0 < target < math.inf:
         return 1.0
 
     def required(log_radius: np.ndarray) -> np.ndarray:

@@ -247,7 +247,7 @@ def network_and_data():
         (
             lambda n, w, X, y: ball_bounds(n, np.tile(w, (2, 1)), X, np.ones(3)),
             ValueError,
-            "leading axes of w, X and radius",
+            "leading axes of w and X and radius",
         ),
         (
             lambda n, w, X, y: ball_bounds(FeedForward((3, 4, 1), activations.relu), w, X, 1.0),

@@ -175,7 +175,7 @@ def test_log_of_the_chi_squared_law(shape, x):
             exact = s * mp.log(m) - m - mp.loggamma(s + 1) + mp.log(mp.hyp1f1(1, s + 1, m))
         else:
             exact = mp.log(mpmath.gammainc(s, 0, m, regularized=True))
-        relative = abs((_logarithms.log_gamma_cdf(shape, x) - exact) / exact)
+        relative = abs((_logarithms.log_gamma_cdf(shape, math.log(x)) - exact) / exact)
     assert relative < 1e-12
 
 
@@ -229,18 +229,19 @@ def test_conditioned_starts_have_the_law_of_lecun_starts_in_the_event():
 @pytest.mark.parametrize(("shape", "cut"), [(3.0, 1.0), (3.0, 40.0), (250.0, 180.0), (250.0, 5.0)])
 def test_the_cut_gamma_law(shape, cut):
     """Both ways of drawing: by inversion, and in the far tail by rejection (P = 1e-323)."""
-    drawn = _logarithms.gamma_below(shape, cut, np.random.default_rng(0), 4000)
+    drawn = cut * _logarithms.gamma_below(shape, math.log(cut), np.random.default_rng(0), 4000)
     assert drawn.max() <= cut
-    whole = _logarithms.log_gamma_cdf(shape, cut)
+    whole = _logarithms.log_gamma_cdf(shape, math.log(cut))
 
     def cdf(x):
-        return np.exp([_logarithms.log_gamma_cdf(shape, one) - whole for one in x])
+        return np.exp([_logarithms.log_gamma_cdf(shape, math.log(one)) - whole for one in x])
 
     assert stats.kstest(drawn, cdf).pvalue > 1e-3
 
 
 def test_the_far_tail_takes_the_other_way():
-    assert _logarithms.log_gamma_cdf(250.0, 5.0) < -500 < _logarithms.log_gamma_cdf(250.0, 180.0)
+    assert _logarithms.log_gamma_cdf(250.0, math.log(5.0)) < -500
+    assert _logarithms.log_gamma_cdf(250.0, math.log(180.0)) > -500
 
 
 def test_starts_far_out_in_the_tail():

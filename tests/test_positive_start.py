@@ -11,6 +11,7 @@ from strategies import ADMISSIBLE
 
 from plcore import activations, bounds, initialization, step_sizes
 from plcore.descent import gradient_descent
+from plcore.flow import gradient_flow
 from plcore.network import FeedForward
 from plcore.objectives import LeastSquares
 from plcore.positive_start import positive_start_constants
@@ -299,9 +300,45 @@ def test_descent_just_above_the_required_scale_converges_as_promised(widths, act
         for promise, steps in ((sharp, 1500), (paper, 300)):
             run = gradient_descent(problem, start, promise.step_size, steps, record_path=True)
             assert promise.check(run.losses, run.path).holds
+        flow = gradient_flow(problem, start, radius=r, alpha=alpha)
+        assert flow.reason == "tolerance"
+        assert flow.theorem.holds
         needed = sharp.steps_to(1e-8 * constants.start_loss)
         run = gradient_descent(problem, start, sharp.step_size, int(min(needed, 30_000)))
         assert needed > 30_000 or run.losses[-1] <= 1e-8 * constants.start_loss
+
+
+@pytest.mark.parametrize("widths", [(5, 4, 1), (5, 3, 4, 1), (5, 2, 3, 2, 1)], ids=str)
+@pytest.mark.parametrize("activation", ADMISSIBLE, ids=lambda one: one.name)
+def test_the_first_gradient(widths, activation):
+    """Remark 2.3: W_1 moves along Xᵀy, no other weight matrix moves if σ(0) = 0."""
+    network, (X, y) = FeedForward(widths, activation), data(4, 5)
+    start, problem = initialization.positive(network, 1.7), LeastSquares(network, X, y)
+    g = [each[:, 0] for each in network.signals(network.propagate(start, X))]
+    assert all((each > 0).all() for each in g)
+    for index, (weight, bias) in enumerate(network.layers(problem.gradient(start))):
+        np.testing.assert_allclose(bias, -2 * y.mean() * g[index], rtol=1e-10)
+        if index == 0:
+            np.testing.assert_allclose(weight, -2 / 4 * np.outer(g[0], y @ X), rtol=1e-10)
+        elif activation.at_zero == 0:
+            assert not weight.any()
+    if activation.at_zero == 0:
+        flat = sum(each @ each for each in g)
+        np.testing.assert_allclose(problem.kernel(start), g[0] @ g[0] * X @ X.T + flat, rtol=1e-10)
+
+
+def test_equal_neurons_stay_equal():
+    network, (X, y) = FeedForward((5, 3, 4, 1), activations.tanh), data(4, 5)
+    start, problem = initialization.positive(network, 2.0), LeastSquares(network, X, y)
+    final = gradient_descent(problem, start, 0.05, 300).final
+    moved = network.layers(final)
+    assert np.abs(moved[0][0]).max() > 0.1
+    for weight, bias in moved[:-1]:
+        assert np.ptp(weight, axis=0).max() < 1e-12
+        assert np.ptp(bias) < 1e-12
+    shaken = start + 1e-3 * np.random.default_rng(0).standard_normal(start.size)
+    final = gradient_descent(problem, shaken, 0.05, 300).final
+    assert np.ptp(network.layers(final)[0][0], axis=0).max() > 1e-3
 
 
 @pytest.mark.parametrize(
