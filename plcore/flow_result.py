@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import optimize
 
 from . import checks
 from .results import Result, format_value
@@ -218,6 +219,43 @@ class FlowResult(Result):
             here = place == index
             result[here] = self.pieces[index].at(flat[here])
         return result.reshape(*times.shape, -1)
+
+    def time_to(self, loss: float) -> float:
+        """Return the first time with f(φ(t)) ≤ `loss`; ∞ if the flow ended before.
+
+        Between two records log f is interpolated by the cubic with the same values and slopes:
+        its slope is minus the recorded rate.
+
+        Parameters
+        ----------
+        loss : float
+            Above zero.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `loss` is not a positive number.
+        """
+        loss = checks.positive_number(loss, "loss")
+        if not (self.losses <= loss).any():
+            return math.inf
+        k = int(np.argmax(self.losses <= loss))
+        if k == 0:
+            return 0.0
+        if self.losses[k] == 0:
+            return float(self.times[k])
+        step = self.times[k] - self.times[k - 1]
+        first, last = np.log(self.losses[k - 1 : k + 1]) - math.log(loss)
+        down, up = -self.rates[k - 1 : k + 1] * step
+
+        def above(part: float) -> float:
+            rest = 1 - part
+            return float(
+                rest * rest * (first * (1 + 2 * part) + down * part)
+                + part * part * (last * (1 + 2 * rest) - up * rest)
+            )
+
+        return float(self.times[k - 1] + step * optimize.brentq(above, 0.0, 1.0))
 
     def check(self, alpha: float, radius: float | None = None) -> FlowCheck:
         """Compare the flow with the bounds of Theorem 1.1.

@@ -50,6 +50,21 @@ def test_quadratics_follow_the_matrix_exponential(condition, method, used):
     assert flow.at(between.reshape(-1, 1)).shape == (between.size, 1, 12)
 
 
+@pytest.mark.parametrize("method", ["DOP853", "RK45"])
+def test_the_time_to_a_loss(method):
+    objective, vectors, eigenvalues = rotated(np.array([1.0, 4.0]))
+    start = vectors.sum(axis=1)
+    flow = gradient_flow(objective, start, method=method)
+    for part in (0.9, 0.1, 1e-3, 1e-9, 1e-12):
+        loss = part * flow.losses[0]
+        point = exact(vectors, eigenvalues, start, [flow.time_to(loss)])[0]
+        assert objective.value(point) == pytest.approx(loss, rel=1e-4)
+    assert flow.time_to(flow.losses[0]) == 0
+    assert flow.time_to(2 * flow.losses[0]) == 0
+    assert flow.time_to(flow.losses[-1]) == pytest.approx(flow.times[-1])
+    assert flow.time_to(0.5 * flow.losses[-1]) == math.inf
+
+
 @pytest.mark.parametrize("condition", [3.0, 1e8])
 def test_path_length(condition):
     objective, vectors, eigenvalues = rotated(np.geomspace(1 / condition, 1, 5))

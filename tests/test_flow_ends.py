@@ -290,6 +290,7 @@ CALLS = {
     "reach": (reach, {"loss": 1.0, "alpha": 2.0}),
     "check": (FLOW.check, {"alpha": 4.0, "radius": 2.0}),
     "at": (FLOW.at, {"times": [0.5]}),
+    "time_to": (FLOW.time_to, {"loss": 1.0}),
 }
 ACCEPTED = {
     **{f"gradient_flow {name}": {"None", "a seed"} for name in ("time", "radius", "escape")},
@@ -303,6 +304,7 @@ ACCEPTED = {
     "check alpha": {"a seed"},
     "check radius": {"None", "a seed"},
     "at times": {"a cube"},
+    "time_to loss": {"a seed"},
 }
 
 
