@@ -1,18 +1,38 @@
-"""The parts of the fast descent loop: activations and first layers at work on fixed arrays."""
+"""The parts of the fast descent loop: activations and first layers at work on fixed arrays.
+
+Each gives its work as a list of calls, (function, arguments), that are made again and again on the
+same arrays; looking things up once is worth a tenth of a step where the arrays are small.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.linalg.blas import daxpy, dgemm
 
 from .activations import Activation
 
-__all__ = ["HiddenLayer", "Softplus", "SpanLayer", "Tabulated", "WeightLayer"]
+__all__ = ["Call", "HiddenLayer", "Softplus", "SpanLayer", "Tabulated", "WeightLayer", "add"]
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 _LOG_2 = math.log(2)
+
+
+def add(factor: float, x: np.ndarray, y: np.ndarray) -> Call:
+    """Return the call y += factor · x for arrays without gaps."""
+    flat = y.reshape(-1)
+    assert np.shares_memory(flat, y)
+    return daxpy, (x.reshape(-1), flat, y.size, factor)
+
+
+def add_product(factor: float, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> Call:
+    """Return the call z += factor · x y for matrices without gaps."""
+    # BLAS orders columns first, so it is given the transposes.
+    return dgemm, (factor, y.T, x.T, 1.0, z.T, 0, 0, 1)
 
 
 class HiddenLayer(Protocol):
@@ -25,11 +45,11 @@ class HiddenLayer(Protocol):
     shift: float
     scale: float
 
-    def forward(self) -> None:
+    def forward(self) -> list[Call]:
         """Compute φ."""
 
-    def backward(self, signal: np.ndarray) -> None:
-        """Multiply a flat array by σ′(z)."""
+    def backward(self, signal: np.ndarray) -> list[Call]:
+        """Multiply by σ′(z)."""
 
 
 class Tabulated:
@@ -39,19 +59,18 @@ class Tabulated:
 
     def __init__(self, activation: Activation, z: np.ndarray, h: np.ndarray) -> None:
         self.activation, self.z, self.h = activation, z, h
-        self.slope = np.empty(z.size)
+        self.slope = np.empty_like(z)
 
-    def forward(self) -> None:
+    def forward(self) -> list[Call]:
         """Compute σ(z) and σ′(z)."""
-        if self.activation.fused is None:
-            self.h[...] = self.activation.functions[0](self.z)
-            self.slope[...] = self.activation.functions[1](self.z)
-        else:
-            self.activation.fused(self.z, self.h, self.slope)
+        return [(self.activation.fused or self._separately, (self.z, self.h, self.slope))]
 
-    def backward(self, signal: np.ndarray) -> None:
+    def _separately(self, z: np.ndarray, value: np.ndarray, slope: np.ndarray) -> None:
+        value[...], slope[...] = (function(z) for function in self.activation.functions[:2])
+
+    def backward(self, signal: np.ndarray) -> list[Call]:
         """Multiply by σ′(z)."""
-        np.multiply(signal, self.slope, signal)
+        return [(np.multiply, (signal, self.slope, signal))]
 
 
 class Softplus:
@@ -69,23 +88,24 @@ class Softplus:
         self.linear = _LOG_2 * s / (1 - s)
         self.decay = -(1 - s) * self.k
         self.z, self.h = z, h
-        self.power, self.total, self.quotient = (np.empty(z.size) for _ in range(3))
+        self.power, self.total, self.quotient = (np.empty_like(z) for _ in range(3))
 
-    def forward(self) -> None:
+    def forward(self) -> list[Call]:
         """Compute σ(z) and keep eᵛ + k."""
-        np.exp2(self.z, self.power)
-        np.add(self.power, self.k, self.total)
-        np.log(self.total, self.h)
-        if self.linear:
-            daxpy(self.z, self.h, a=self.linear)
+        calls: list[Call] = [
+            (np.exp2, (self.z, self.power)),
+            (np.add, (self.power, np.array(self.k), self.total)),
+            (np.log, (self.total, self.h)),
+        ]
+        return [*calls, add(self.linear, self.z, self.h)] if self.linear else calls
 
-    def backward(self, signal: np.ndarray) -> None:
+    def backward(self, signal: np.ndarray) -> list[Call]:
         """Multiply by σ′(z)."""
-        np.divide(signal, self.total, self.quotient)
+        divide = np.divide, (signal, self.total, self.quotient)
         if self.linear:
-            daxpy(self.quotient, signal, a=self.decay)
-        else:  # σ′ = eᵛ/(eᵛ + k), which keeps its relative accuracy as it vanishes
-            np.multiply(self.quotient, self.power, signal)
+            return [divide, add(self.decay, self.quotient, signal)]
+        # σ′ = eᵛ/(eᵛ + k), which keeps its relative accuracy as it vanishes.
+        return [divide, (np.multiply, (self.quotient, self.power, signal))]
 
 
 class SpanLayer:
@@ -94,35 +114,31 @@ class SpanLayer:
     def __init__(
         self, W: np.ndarray, b: np.ndarray, X: np.ndarray, layer: HiddenLayer, z: np.ndarray
     ) -> None:
-        self.W, self.b, self.X = W, b, X
+        self.W, self.b, self.X, self.z, self.layer = W, b, X, z, layer
         self.gram = X @ np.swapaxes(X, -1, -2) + 1.0
         first = W @ np.swapaxes(X, -1, -2) + b[..., None]
         np.add(layer.stretch * np.swapaxes(first, 0, 1), layer.shift, z)
-        self.stretch, self.z = layer.stretch, z
-        self.moved = np.zeros(z.size)
-        self.product = np.empty_like(z)
+        self.moved = np.zeros_like(z)
+        self.state = [self.z, self.moved]
 
-    @property
-    def state(self) -> list[np.ndarray]:
-        return [self.z, self.moved]
-
-    def forward(self) -> None:
+    def forward(self) -> list[Call]:
         """Do nothing: z is the state."""
+        return []
 
-    def backward(self, signal: np.ndarray, factor: float) -> None:
+    def backward(self, signal: np.ndarray, factor: float) -> list[Call]:
         """Step by −factor · signal."""
+        stretched, n = -factor * self.layer.stretch, self.z.shape[-1]
+        sum_up = add(factor, signal, self.moved)
         if self.X.ndim == 2:
-            n = self.z.shape[-1]
             step, z = signal.reshape(-1, n), self.z.reshape(-1, n)
-            dgemm(-factor * self.stretch, self.gram, step.T, 1.0, z.T, overwrite_c=1)
-        else:
-            np.matmul(np.swapaxes(signal, 0, 1), self.gram, np.swapaxes(self.product, 0, 1))
-            daxpy(self.product.reshape(-1), self.z.reshape(-1), a=-factor * self.stretch)
-        daxpy(signal.reshape(-1), self.moved, a=factor)
+            return [add_product(stretched, step, self.gram, z), sum_up]
+        product = np.empty_like(self.z)
+        by_run = np.swapaxes(signal, 0, 1), self.gram, np.swapaxes(product, 0, 1)
+        return [(np.matmul, by_run), add(stretched, product, self.z), sum_up]
 
     def parameters(self) -> tuple[np.ndarray, np.ndarray]:
         """Return W_1 and b_1."""
-        moved = np.swapaxes(self.moved.reshape(self.z.shape), 0, 1)
+        moved = np.swapaxes(self.moved, 0, 1)
         return self.W - moved @ self.X, self.b - moved.sum(axis=-1)
 
 
@@ -133,38 +149,32 @@ class WeightLayer:
         self, W: np.ndarray, b: np.ndarray, X: np.ndarray, layer: HiddenLayer, z: np.ndarray
     ) -> None:
         self.X = np.concatenate([X, np.ones((*X.shape[:-1], 1))], axis=-1)
-        self.columns = np.ascontiguousarray(np.swapaxes(self.X, -1, -2))
-        self.layer, self.z = layer, z
-        weights = np.concatenate([layer.stretch * W, layer.stretch * b[..., None]], axis=-1)
-        weights[..., -1] += layer.shift
-        shared = X.ndim == 2
-        self.A = np.ascontiguousarray(np.swapaxes(weights, 0, 1) if shared else weights)
-        self.product = np.empty_like(self.A)
+        self.layer, self.z, self.shared = layer, z, X.ndim == 2
+        A = np.concatenate([layer.stretch * W, layer.stretch * b[..., None]], axis=-1)
+        A[..., -1] += layer.shift
+        # Axes (neuron, run, input) or, with data for each run, (run, neuron, input).
+        self.A = np.ascontiguousarray(np.swapaxes(A, 0, 1) if self.shared else A)
+        self.state = [self.A]
 
-    @property
-    def state(self) -> list[np.ndarray]:
-        return [self.A]
-
-    def forward(self) -> None:
+    def forward(self) -> list[Call]:
         """Compute z."""
-        if self.X.ndim == 2:
-            np.matmul(self.A, self.columns, self.z)
-        else:
-            np.matmul(self.A, self.columns, np.swapaxes(self.z, 0, 1))
+        columns = np.ascontiguousarray(np.swapaxes(self.X, -1, -2))
+        z = self.z if self.shared else np.swapaxes(self.z, 0, 1)
+        return [(np.matmul, (self.A, columns, z))]
 
-    def backward(self, signal: np.ndarray, factor: float) -> None:
+    def backward(self, signal: np.ndarray, factor: float) -> list[Call]:
         """Step by −factor · signal."""
-        if self.X.ndim == 2:
-            A = self.A.reshape(-1, self.X.shape[-1])
-            step = signal.reshape(-1, self.X.shape[-2])
-            dgemm(-factor * self.layer.stretch, self.X.T, step.T, 1.0, A.T, overwrite_c=1)
-        else:
-            np.matmul(np.swapaxes(signal, 0, 1), self.X, self.product)
-            daxpy(self.product.reshape(-1), self.A.reshape(-1), a=-factor * self.layer.stretch)
+        stretched = -factor * self.layer.stretch
+        if self.shared:
+            n, columns = self.X.shape
+            step, A = signal.reshape(-1, n), self.A.reshape(-1, columns)
+            return [add_product(stretched, step, self.X, A)]
+        product = np.empty_like(self.A)
+        by_run = np.swapaxes(signal, 0, 1), self.X, product
+        return [(np.matmul, by_run), add(stretched, product, self.A)]
 
     def parameters(self) -> tuple[np.ndarray, np.ndarray]:
         """Return W_1 and b_1."""
-        A = np.swapaxes(self.A, 0, 1) if self.X.ndim == 2 else self.A
-        return A[..., :-1] / self.layer.stretch, (
-            A[..., -1] - self.layer.shift
-        ) / self.layer.stretch
+        A = np.swapaxes(self.A, 0, 1) if self.shared else self.A
+        W, b = A[..., :-1], A[..., -1] - self.layer.shift
+        return W / self.layer.stretch, b / self.layer.stretch

@@ -22,10 +22,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from scipy.linalg.blas import daxpy
 
 from . import checks
-from ._descent_layers import HiddenLayer, Softplus, SpanLayer, Tabulated, WeightLayer
+from ._descent_layers import Call, HiddenLayer, Softplus, SpanLayer, Tabulated, WeightLayer, add
 from .network import FeedForward
 from .objectives import LeastSquares
 
@@ -133,9 +132,12 @@ def _follow(
         kept = [array.copy() for array in block.state] if swift else []
         chunk = residuals[: steps + 1 - done, : rows.size]
         for k, residual in enumerate(chunk, start=done):
-            block.forward(residual)
+            for function, arguments in block.forward:
+                function(*arguments)
+            np.copyto(residual, block.residual)
             if k < steps:
-                block.backward(residual)
+                for function, arguments in block.backward:
+                    function(*arguments)
         values = np.square(chunk) @ mean
         finite = np.logical_and.accumulate(np.isfinite(values), axis=0)
         sound = finite[-1] & block.finite()
@@ -160,7 +162,7 @@ def _follow(
 
 
 class _Block:
-    """Runs that are stepped together.
+    """Runs that are stepped together: arrays, and the calls that make a step.
 
     `outputs` of layer ℓ are h_ℓ and a constant row; the last hidden layer has the targets as one
     more row, so that one product gives the residual.
@@ -176,11 +178,9 @@ class _Block:
         swift: bool,
     ) -> None:
         runs, n = y.shape
-        self.network, hidden = network, network.widths[1:-1]
-        self.rate = np.repeat(2 / n * rates, n).reshape(runs, n)
-        self.scaled = np.empty((runs, n))
+        hidden = network.widths[1:-1]
+        self.network, self.residual = network, np.empty((runs, n))
         self.z = [np.empty((width, runs, n)) for width in hidden]
-        self.signals = [np.empty_like(z) for z in self.z]
         self.outputs = [np.ones((width + 1, runs, n)) for width in hidden[:-1]]
         self.outputs.append(np.ones((hidden[-1] + 2, runs, n)))
         self.outputs[-1][-1] = y
@@ -188,106 +188,85 @@ class _Block:
         for activation, width, z, h in zip(
             network.activations, hidden, self.z, self.outputs, strict=True
         ):
-            flat = z.reshape(-1), h[:width].reshape(-1)
             if swift and activation.softplus_form is not None:
-                self.layers.append(Softplus(*activation.softplus_form, *flat))
+                self.layers.append(Softplus(*activation.softplus_form, z, h[:width]))
             else:
-                self.layers.append(Tabulated(activation, *flat))
+                self.layers.append(Tabulated(activation, z, h[:width]))
             h[width] = 1 / self.layers[-1].scale
         (W, b), *rest = network.layers(w)
         few = n <= 2 * network.widths[0]
         self.first = (SpanLayer if few else WeightLayer)(W, b, X, self.layers[0], self.z[0])
         # Weights are stored as scale_{ℓ−1} · stretch_ℓ · (W_ℓ, b_ℓ + …), so that they act on φ and
-        # give the next layer's z.  The signals that they carry back are factor_ℓ times the true.
-        self.weights: list[np.ndarray] = []
-        self.gradients: list[np.ndarray] = []
-        self.steps: list[float] = []
+        # give the next layer's stretched z.
         self.stretches = [layer.stretch for layer in self.layers[1:]] + [1.0]
         self.shifts = [layer.shift for layer in self.layers[1:]] + [0.0]
         self.scales = [layer.scale for layer in self.layers]
-        factor = 1.0
-        for (W, b), h, stretch, shift, scale in reversed(
-            list(zip(rest, self.outputs, self.stretches, self.shifts, self.scales, strict=True))
+        self.weights = []
+        for (W, b), h, stretch, shift, scale in zip(
+            rest, self.outputs, self.stretches, self.shifts, self.scales, strict=True
         ):
-            weights = np.zeros((runs, W.shape[-2], h.shape[0]))
+            weights = np.zeros((runs, W.shape[-2], len(h)))
             weights[..., : W.shape[-1]] = scale * stretch * W
             weights[..., W.shape[-1]] = scale * (stretch * b + shift)
-            self.weights.insert(0, weights)
-            self.gradients.insert(0, np.zeros_like(weights))
-            self.steps.insert(0, -stretch * scale * scale / factor)
-            factor *= stretch * scale
+            self.weights.append(weights)
         self.weights[-1][..., -1] = -1.0
-        self.first_step = 1 / factor
-        self._make_views()
+        self.state = [*self.first.state, *self.weights]
+        self.forward = self._forward()
+        self.backward = self._backward(2 / n * rates)
 
-    def _make_views(self) -> None:
-        """Name once the views that every step needs: axes (run, neuron, sample), and flat."""
+    def _forward(self) -> list[Call]:
+        """Return the calls that write the residuals."""
+        calls = [*self.first.forward(), *self.layers[0].forward()]
+        for weights, h, z, layer in zip(
+            self.weights, self.outputs, self.z[1:], self.layers[1:], strict=False
+        ):
+            calls += [(np.matmul, (weights, _by_run(h), _by_run(z))), *layer.forward()]
+        last = self.weights[-1], _by_run(self.outputs[-1]), self.residual[:, None]
+        return [*calls, (np.matmul, last)]
 
-        def by_run(array: np.ndarray) -> np.ndarray:
-            return np.swapaxes(array, 0, 1)
-
-        self.residual_products = self.scaled[:, None]
-        self.h_by_run = [by_run(h) for h in self.outputs]
-        self.h_by_sample = [np.swapaxes(h, -1, -2) for h in self.h_by_run]
-        self.h_copies = [np.empty(h.shape) for h in self.h_by_sample]
-        self.z_by_run = [by_run(z) for z in self.z]
-        self.signals_by_run = [by_run(signal) for signal in self.signals]
-        self.flat_signals = [signal.reshape(-1) for signal in self.signals]
-        self.flat_weights = [weights.reshape(-1) for weights in self.weights]
-        self.flat_gradients = [gradient.reshape(-1) for gradient in self.gradients]
-        hidden = self.network.widths[1:-1]
-        self.transposed = [
-            np.swapaxes(weights[..., :width], -1, -2)
-            for weights, width in zip(self.weights, hidden, strict=True)
-        ]
-        self.output_weights = np.swapaxes(self.weights[-1][:, 0, : hidden[-1], None], 0, 1)
-        # The last gradient's column of the targets stays zero.
-        self.output_gradient = self.gradients[-1][..., :-1]
-        self.output_inputs = self.h_by_sample[-1][..., :-1]
-
-    @property
-    def state(self) -> list[np.ndarray]:
-        """The arrays that a step changes and the next one needs."""
-        return [*self.first.state, *self.weights]
+    def _backward(self, rates: np.ndarray) -> list[Call]:
+        """Return the calls that make the step, given the residuals."""
+        calls: list[Call] = []
+        # Signals lack the common part of the step size, and a factor that the weights bring in.
+        factor, scaled = rates[0], self.residual
+        if (rates != rates[0]).any():
+            factor, scaled = 1.0, np.empty_like(self.residual)
+            each = np.repeat(rates, scaled.shape[-1]).reshape(scaled.shape)
+            calls.append((np.multiply, (self.residual, each, scaled)))
+        signals = scaled[None]
+        for index in range(len(self.layers) - 1, -1, -1):
+            weights, h, scale = self.weights[index], self.outputs[index], self.scales[index]
+            width, stretch = self.network.widths[index + 1], self.stretches[index]
+            back = np.empty_like(self.z[index])
+            gradient = np.zeros_like(weights)
+            # The last gradient's column of the targets stays zero.
+            of_inputs, inputs = gradient[..., : width + 1], _by_run(h[: width + 1])
+            inputs = np.swapaxes(inputs, -1, -2)
+            if len(signals) == 1:
+                by_neuron = np.swapaxes(weights[:, 0, :width, None], 0, 1)
+                calls.append((np.multiply, (by_neuron, signals[0], back)))
+            else:
+                transposed = np.swapaxes(weights[..., :width], -1, -2)
+                calls.append((np.matmul, (transposed, _by_run(signals), _by_run(back))))
+                copy = np.empty(inputs.shape)  # BLAS is quicker on it than on the view
+                calls.append((np.copyto, (copy, inputs)))
+                inputs = copy
+            calls.append((np.matmul, (_by_run(signals), inputs, of_inputs)))
+            calls.append(add(-factor * stretch * scale**2, gradient, weights))
+            calls += self.layers[index].backward(back)
+            factor /= stretch * scale
+            signals = back
+        return [*calls, *self.first.backward(signals, factor)]
 
     def finite(self) -> np.ndarray:
         """Return, for each run, whether its state is finite."""
         if all(np.isfinite(array).all() for array in self.state):
-            return np.ones(len(self.rate), dtype=bool)
+            return np.ones(len(self.residual), dtype=bool)
         return np.isfinite(self.parameters()).all(axis=-1)
-
-    def forward(self, residual: np.ndarray) -> None:
-        """Write the residuals, shape (runs, n)."""
-        self.first.forward()
-        self.layers[0].forward()
-        for weights, h, z, layer in zip(
-            self.weights, self.h_by_run, self.z_by_run[1:], self.layers[1:], strict=False
-        ):
-            np.matmul(weights, h, z)
-            layer.forward()
-        np.matmul(self.weights[-1], self.h_by_run[-1], residual[:, None])
-
-    def backward(self, residual: np.ndarray) -> None:
-        """Step, given the residuals of the last `forward`."""
-        last = len(self.layers) - 1
-        np.multiply(residual, self.rate, self.scaled)
-        np.multiply(self.output_weights, self.scaled, self.signals[last])
-        np.matmul(self.residual_products, self.output_inputs, self.output_gradient)
-        daxpy(self.flat_gradients[last], self.flat_weights[last], a=self.steps[last])
-        for index in range(last, 0, -1):
-            signal, below = self.signals_by_run[index], index - 1
-            self.layers[index].backward(self.flat_signals[index])
-            # BLAS is quicker on a transposed copy than on the transposed view.
-            np.copyto(self.h_copies[below], self.h_by_sample[below])
-            np.matmul(signal, self.h_copies[below], self.gradients[below])
-            np.matmul(self.transposed[below], signal, self.signals_by_run[below])
-            daxpy(self.flat_gradients[below], self.flat_weights[below], a=self.steps[below])
-        self.layers[0].backward(self.flat_signals[0])
-        self.first.backward(self.signals[0], self.first_step)
 
     def parameters(self) -> np.ndarray:
         """Return the parameters, shape (runs, p)."""
-        w = np.empty((len(self.rate), self.network.parameter_count))
+        w = np.empty((len(self.residual), self.network.parameter_count))
         first, *rest = self.network.layers(w)
         first[0][...], first[1][...] = self.first.parameters()
         for (W, b), weights, stretch, shift, scale in zip(
@@ -296,3 +275,8 @@ class _Block:
             W[...] = weights[..., : W.shape[-1]] / (scale * stretch)
             b[...] = (weights[..., W.shape[-1]] / scale - shift) / stretch
         return w
+
+
+def _by_run(array: np.ndarray) -> np.ndarray:
+    """View an array with axes (neuron, run, sample) as (run, neuron, sample), or back."""
+    return np.swapaxes(array, 0, 1)
