@@ -116,13 +116,18 @@ class SpanLayer:
     ) -> None:
         self.W, self.b, self.X, self.z, self.layer = W, b, X, z, layer
         self.gram = X @ np.swapaxes(X, -1, -2) + 1.0
-        first = W @ np.swapaxes(X, -1, -2) + b[..., None]
-        np.add(layer.stretch * np.swapaxes(first, 0, 1), layer.shift, z)
+        first = np.swapaxes(W @ np.swapaxes(X, -1, -2) + b[..., None], 0, 1)
+        self.initial = layer.stretch * first + layer.shift
         self.moved = np.zeros_like(z)
-        self.state = [self.z, self.moved]
+        self.state = [self.moved]
+
+    def refresh(self) -> None:
+        """Compute z from what has been summed up, so that its rounding errors do not pile up."""
+        product = np.swapaxes(np.swapaxes(self.moved, 0, 1) @ self.gram, 0, 1)
+        np.subtract(self.initial, self.layer.stretch * product, self.z)
 
     def forward(self) -> list[Call]:
-        """Do nothing: z is the state."""
+        """Do nothing: z is there."""
         return []
 
     def backward(self, signal: np.ndarray, factor: float) -> list[Call]:
@@ -155,6 +160,9 @@ class WeightLayer:
         # Axes (neuron, run, input) or, with data for each run, (run, neuron, input).
         self.A = np.ascontiguousarray(np.swapaxes(A, 0, 1) if self.shared else A)
         self.state = [self.A]
+
+    def refresh(self) -> None:
+        """Do nothing: each step computes z."""
 
     def forward(self) -> list[Call]:
         """Compute z."""

@@ -131,6 +131,7 @@ def _follow(
     while done <= steps:
         kept = [array.copy() for array in block.state] if swift else []
         chunk = residuals[: steps + 1 - done, : rows.size]
+        block.first.refresh()
         for k, residual in enumerate(chunk, start=done):
             for function, arguments in block.forward:
                 function(*arguments)
@@ -194,7 +195,7 @@ class _Block:
                 self.layers.append(Tabulated(activation, z, h[:width]))
             h[width] = 1 / self.layers[-1].scale
         (W, b), *rest = network.layers(w)
-        few = n <= 2 * network.widths[0]
+        few = n <= 2 * network.widths[0] and np.isfinite(np.vdot(X, X))
         self.first = (SpanLayer if few else WeightLayer)(W, b, X, self.layers[0], self.z[0])
         # Weights are stored as scale_{ℓ−1} · stretch_ℓ · (W_ℓ, b_ℓ + …), so that they act on φ and
         # give the next layer's stretched z.
