@@ -234,3 +234,32 @@ def test_the_jacobian_is_never_formed():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.05 * 8 * 60 * network.parameter_count
+
+
+def peak_memory(function, *arguments):
+    """The most bytes that a call holds, its result included."""
+    tracemalloc.start()
+    function(*arguments)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize(
+    ("widths", "n"), [((784, 256, 256, 1), 500), ((50, 300, 1), 100), ((20, 30, 30, 1), 600)]
+)
+def test_memory_is_the_square_of_the_samples_and_samples_times_widths(widths, n):
+    network, rng = FeedForward(widths, activations.smooth_leaky_relu(0.1)), np.random.default_rng(0)
+    w, X = rng.standard_normal(network.parameter_count), rng.standard_normal((n, widths[0]))
+    allowed = 8 * (5 * n**2 + 6 * n * sum(widths[1:]) + n * widths[0] + 2 * w.size) + 2**16
+    assert peak_memory(tangent_kernel, network, w, X) < allowed
+
+
+def test_memory_beyond_the_result_does_not_grow_with_the_runs():
+    network, rng = FeedForward((50, 10, 10, 1), activations.tanh), np.random.default_rng(0)
+    X = rng.standard_normal((20, 50))
+    for runs in (1000, 4000):
+        w = rng.standard_normal((runs, network.parameter_count))
+        result = 8 * runs * 20 * 20
+        # The check that the result is finite takes a byte for each entry.
+        assert peak_memory(tangent_kernel, network, w, X) < result + result / 8 + w.size + 2**22
