@@ -260,3 +260,15 @@ def test_equality_is_by_name():
     assert activations.smooth_leaky_relu(0.1) != activations.smooth_leaky_relu(0.2)
     assert activations.smooth_leaky_relu(0.1) != activations.leaky_relu(0.1)
     assert activations.named("smooth_leaky_relu") == activations.smooth_leaky_relu()
+
+
+@every
+def test_softplus_form(activation):
+    """The numbers (s, c) that the fast descent loop takes instead of the formulas."""
+    if activation.softplus_form is None:
+        assert "softplus" not in activation.name
+        assert "smooth" not in activation.name
+        return
+    s, c = activation.softplus_form
+    expected = s * DENSE + (1 - s) * (np.logaddexp(0, DENSE) - c)
+    np.testing.assert_allclose(activation.value(DENSE), expected, rtol=1e-14, atol=1e-14)
