@@ -234,6 +234,7 @@ def main() -> None:
     parser.add_argument("--work", nargs="+", choices=WORKS, default=list(WORKS))
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=list(LIBRARIES))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="steps of descent, for a quick look")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--variants", action="store_true", help="print every variant's time")
     parser.add_argument("--no-cold", action="store_true", help="skip the fresh Pythons")
@@ -250,8 +251,11 @@ def main() -> None:
     contest = Contest(options.clock, options.libraries, options.neural_tangents)
     results = {}
     for name in options.work:
-        results[name] = contest.run(WORKS[name], options.rounds, options.variants)
-        if not options.no_cold:
+        work = WORKS[name]
+        if options.steps and work.steps:
+            work = work.with_(steps=options.steps)
+        results[name] = contest.run(work, options.rounds, options.variants)
+        if not (options.no_cold or options.steps):
             for library in ("plcore", "JAX", "PyTorch"):
                 if library in results[name]:
                     entry = results[name][library]

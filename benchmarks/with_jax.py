@@ -69,10 +69,11 @@ def loss(layers: Any, X: Any, y: Any, activation: Callable[[Any], Any] = short_v
 
 
 def over_runs(function: Callable[..., Any], mode: str) -> Callable[..., Any]:
-    """Batch a function of one run's layers, by vmap or one after the other."""
+    """Batch a function of one run's layers: by vmap, one after the other, or 20 at a time."""
     if mode == "vmap":
         return jax.vmap(function)
-    return lambda layers: jax.lax.map(function, layers)
+    batch_size = 20 if mode == "blocks" else None
+    return lambda layers: jax.lax.map(function, layers, batch_size=batch_size)
 
 
 def automatic_descent(work: Work, mode: str, activation: Callable[[Any], Any]) -> Callable[[], Any]:
@@ -283,6 +284,9 @@ for _mode in ("vmap", "map"):
         for _span in (False, True):
             _label = f"layered, {_name}{'span, ' if _span else ''}{_mode}"
             _DESCENTS[_label] = partial(layered_descent, mode=_mode, both=_both, span=_span)
+_DESCENTS["layered, span, blocks"] = partial(
+    layered_descent, mode="blocks", both=value_and_slope, span=True
+)
 _DESCENTS["layered, short σ, span, vmap, unrolled"] = partial(
     layered_descent, mode="vmap", both=short_value_and_slope, span=True, unroll=4
 )

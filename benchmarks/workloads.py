@@ -87,11 +87,11 @@ class Work:
         elif self.kind == "kernel":
             scale = 1e-12 * np.abs(expected).max()
         elif self.kind == "least eigenvalue":
-            scale = 1e-10 * abs(float(expected))
+            scale = 1e-10 * np.abs(expected).max()
         elif self.kind == "curvature":
-            scale = 2 * 1e-6 * abs(float(expected))
+            scale = 2 * 1e-6 * np.abs(expected).max()
         else:  # the time at which a flow reaches its end
-            scale = 1e-3 * abs(float(expected))
+            scale = 1e-3 * np.abs(expected).max()
         return float(np.abs((result - expected) / scale).max())
 
 
