@@ -25,6 +25,7 @@ FLOORS = {
     "jets": 1,
     "verdicts": 1,
     "guarantees": 1,
+    "claims": 2,
     "network": 2,
     "step_sizes": 2,
     "infinite_width": 2,
