@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from . import _strict_json, checks
 from . import activations as _activations
-from . import checks
 from .guarantees import Inequality
 from .results import Result
 
@@ -32,7 +32,6 @@ ARGUMENTS = ("plain", "first layer", "any n", "positive start")
 FRACTIONS = (1e-6, 1e-12)
 
 _FORMAT = "plcore certificate 1"
-_LONGEST_FILE = 2**24  # characters; a certificate at a thousand radii has fifty thousand
 
 
 def digest(problem: Any, w: Any) -> str:
@@ -77,7 +76,7 @@ def digest(problem: Any, w: Any) -> str:
 def _rounded(value: float, *, up: bool) -> str:
     """Return three significant digits of a number, rounded to the side that keeps it true."""
     rounding = decimal.ROUND_CEILING if up else decimal.ROUND_FLOOR
-    return f"{float(decimal.Context(prec=3, rounding=rounding).create_decimal(value)):g}"
+    return f"{float(decimal.Context(prec=3, rounding=rounding).create_decimal(repr(value))):g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,10 +246,10 @@ class Certificate(Result):
             f"at which the network fits {targets} exactly.",
             "Gradient descent from these weights converges to one, with any step size up to "
             f"{_rounded(self.step_size, up=False)}.",
-            f"At step size {self.step_size:.3g} the loss, now at most "
-            f"{_rounded(self.loss, up=True)}, falls by at least "
-            f"{_rounded(100 * self.rate, up=False)} % a step: to a millionth of the present loss "
-            f"after at most {first} steps, and to a millionth of that after at most {second}.",
+            f"With that step size the loss, now at most {_rounded(self.loss, up=True)}, falls by "
+            f"at least {_rounded(100 * self.rate, up=False)} % a step: to a millionth of the "
+            f"present loss after at most {first} steps, and to a millionth of that after at most "
+            f"{second}.",
             "This is a claim; plcore.verify proves it, or says what it could not prove.",
         )
 
@@ -299,17 +298,10 @@ class Certificate(Result):
             If it is not JSON, if a field is missing, unknown, doubled or of the wrong kind, or if
             a number is not finite or out of its range.
         """
-        entries = _read(checks.instance(text, str, "text"))
+        entries = _strict_json.read_object(checks.instance(text, str, "text"))
         if entries.pop("format", None) != _FORMAT:
             raise ValueError(f"The certificate must have the format {_FORMAT!r}, but does not.")
-        for word, names in (
-            ("lacks", [name for name in _FIELDS if name not in entries]),
-            ("has the unknown", [name for name in entries if name not in _FIELDS]),
-        ):
-            if names:
-                raise ValueError(f"The certificate {word} field {checks.shown(names[0])}.")
-        for name, kind in _FIELDS.items():
-            _check_kind(name, entries[name], kind)
+        _strict_json.check_fields(entries, _FIELDS)
         try:
             return cls(**entries)
         except TypeError as error:  # a kind that JSON has, but the field does not take
@@ -332,58 +324,6 @@ _FIELDS: dict[str, str] = {
     "radii": "list of numbers",
     "singular_values": "list of numbers",
 }
-_KINDS: dict[str, tuple[type, ...]] = {
-    "integer": (int,),
-    "number": (int, float),
-    "string": (str,),
-}
-
-
-def _check_kind(name: str, value: Any, kind: str) -> None:
-    plural = kind.removeprefix("list of ")
-    if plural != kind:
-        right = isinstance(value, list)
-        parts = value if right else []
-    else:
-        right, parts = True, [value]
-    kinds = _KINDS[plural.removesuffix("s") if plural != kind else kind]
-    if not right or any(isinstance(p, bool) or not isinstance(p, kinds) for p in parts):
-        raise ValueError(
-            f"The certificate's field {name!r} must be a JSON {kind}, but is {checks.shown(value)}."
-        )
-
-
-def _refuse_constant(word: str) -> float:
-    raise ValueError(f"A certificate holds finite numbers only, but one is {word}.")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"A certificate has each field once, but {checks.shown(key)} twice.")
-        found[key] = value
-    return found
-
-
-def _read(text: str) -> dict[str, Any]:
-    if len(text) > _LONGEST_FILE:
-        raise ValueError(
-            f"A certificate has at most {_LONGEST_FILE:,} characters, but this is {len(text):,}."
-        )
-    try:
-        entries = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"The certificate is not JSON: {error}.") from error
-    except RecursionError:
-        raise ValueError("The certificate is not one: its brackets are nested too deep.") from None
-    except ValueError as error:
-        if str(error).startswith("A certificate"):
-            raise
-        raise ValueError("The certificate has a number with too many digits.") from error
-    if not isinstance(entries, dict):
-        raise ValueError(f"The certificate must be a JSON object, but is {checks.shown(entries)}.")
-    return entries
 
 
 def _positive_count(value: Any) -> int:

@@ -21,6 +21,7 @@ FLOORS = {
     "intervals": 0,
     "results": 0,
     "activations": 1,
+    "_strict_json": 1,
     "flow_result": 1,
     "jets": 1,
     "verdicts": 1,
