@@ -41,7 +41,9 @@ _MODULES = (
     "experiments",
     "figures",
     "flow",
+    "gaussian_pairs",
     "hypotheses",
+    "infinite_width",
     "initialization",
     "kernel",
     "lecun_event",
@@ -50,6 +52,7 @@ _MODULES = (
     "positive_start",
     "results",
     "toys",
+    "wide_networks",
 )
 
 __all__ = ["FeedForward", "LeastSquares", "gradient_descent", "gradient_flow"]

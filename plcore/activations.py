@@ -3,6 +3,11 @@
 An activation is data: σ, σ′ and σ″, the interior points where each of the three has a local
 extremum, its limits at ±∞, and how many continuous derivatives σ has.  From that the exact range
 of each on an interval follows, which is what the bounds of the theory ask for.
+
+>>> from plcore import activations
+>>> low, high = activations.tanh.range(1, -1.0, 2.0)  # order 1: the slope σ′, here on [−1, 2]
+>>> print(f"{low:.4f} {high:.4f}")
+0.0707 1.0000
 """
 
 from __future__ import annotations
@@ -265,13 +270,13 @@ tanh = Activation(
     ((), (0.0,), (-math.atanh(1 / math.sqrt(3)), math.atanh(1 / math.sqrt(3)))),
     ((-1.0, 1.0), (0.0, 0.0), (0.0, 0.0)),
     fused=_elementwise.tanh_fused,
-)
+)  #: σ(u) = tanh u.
 sigmoid = Activation(
     "sigmoid",
     (_elementwise.sigmoid, _elementwise.sigmoid_slope, _elementwise.sigmoid_curvature),
     ((), (0.0,), (-_LOG_2_ROOT_3, _LOG_2_ROOT_3)),
     ((0.0, 1.0), (0.0, 0.0), (0.0, 0.0)),
-)
+)  #: σ(u) = 1/(1 + e⁻ᵘ).
 shifted_sigmoid = Activation(
     "shifted_sigmoid",
     (
@@ -281,45 +286,45 @@ shifted_sigmoid = Activation(
     ),
     ((), (0.0,), (-_LOG_2_ROOT_3, _LOG_2_ROOT_3)),
     ((-0.5, 0.5), (0.0, 0.0), (0.0, 0.0)),
-)
+)  #: σ(u) = 1/(1 + e⁻ᵘ) − 1/2.
 softplus = Activation(
     "softplus",
     (_elementwise.softplus_value, _elementwise.sigmoid, _elementwise.sigmoid_slope),
     ((), (), (0.0,)),
     ((0.0, math.inf), (0.0, 1.0), (0.0, 0.0)),
     softplus_form=(0.0, 0.0),
-)
+)  #: σ(u) = log(1 + eᵘ).
 shifted_softplus = Activation(
     "shifted_softplus",
     (_elementwise.shifted_softplus_value, _elementwise.sigmoid, _elementwise.sigmoid_slope),
     ((), (), (0.0,)),
     ((-math.log(2), math.inf), (0.0, 1.0), (0.0, 0.0)),
     softplus_form=(0.0, math.log(2)),
-)
+)  #: σ(u) = log(1 + eᵘ) − log 2.
 arctan = Activation(
     "arctan",
     (np.arctan, _elementwise.arctan_slope, _elementwise.arctan_curvature),
     ((), (0.0,), (-1 / math.sqrt(3), 1 / math.sqrt(3))),
     ((-math.pi / 2, math.pi / 2), (0.0, 0.0), (0.0, 0.0)),
-)
+)  #: σ(u) = arctan u.
 arcsinh = Activation(
     "arcsinh",
     (np.arcsinh, _elementwise.arcsinh_slope, _elementwise.arcsinh_curvature),
     ((), (0.0,), (-1 / math.sqrt(2), 1 / math.sqrt(2))),
     (_UNBOUNDED, (0.0, 0.0), (0.0, 0.0)),
-)
+)  #: σ(u) = arcsinh u.
 gelu = Activation(
     "gelu",
     (_elementwise.gelu_value, _elementwise.gelu_slope, _elementwise.gelu_curvature),
     ((-0.7517915246935645,), (-math.sqrt(2), math.sqrt(2)), (-2.0, 0.0, 2.0)),
     ((0.0, math.inf), (0.0, 1.0), (0.0, 0.0)),
-)
+)  #: σ(u) = u Φ(u).
 identity = Activation(
     "identity",
     (_elementwise.identity, np.ones_like, np.zeros_like),
     ((), (), ()),
     (_UNBOUNDED, (1.0, 1.0), (0.0, 0.0)),
-)
+)  #: σ(u) = u.
 relu = Activation(
     "relu",
     (
@@ -330,7 +335,7 @@ relu = Activation(
     ((), (), ()),
     ((0.0, math.inf), (0.0, 1.0), (0.0, 0.0)),
     smoothness=0,
-)
+)  #: σ(u) = max(u, 0), not differentiable at 0.
 squared_relu = Activation(
     "squared_relu",
     (
@@ -341,7 +346,7 @@ squared_relu = Activation(
     ((), (), ()),
     ((0.0, math.inf), (0.0, math.inf), (0.0, 2.0)),
     smoothness=1,
-)
+)  #: σ(u) = max(u, 0)².
 
 _PLAIN = {
     activation.name: activation
@@ -369,6 +374,11 @@ def named(name: str) -> Activation:
     ------
     ValueError
         If there is no activation of that name.
+
+    Examples
+    --------
+    >>> named("smooth_leaky_relu(0.2)") == smooth_leaky_relu(0.2)
+    True
     """
     name = checks.instance(name, str, "name")
     if name in _PLAIN:

@@ -2,6 +2,17 @@
 
 `least_over_balls` finds the least value of a function over every ball of a growing family around
 one centre, by branch and bound.  `Cover` keeps one grid of boxes for many centres at once.
+
+>>> import numpy as np
+>>> from plcore.boxes import least_over_balls
+>>> def lower(low, high):  # of (x − 2)² on intervals
+...     return np.square(np.maximum(np.maximum(low - 2, 2 - high), 0))[:, 0]
+>>> def upper(x):
+...     return np.square(x - 2)[:, 0]
+>>> center, radii = np.zeros(1), np.array([0.5, 1.0])
+>>> found = least_over_balls(lower, upper, center, radii, tolerance=1e-6, box_limit=1000)
+>>> print(found.lower.round(4), found.upper.round(4))
+[2.25 1.  ] [2.25 1.  ]
 """
 
 from __future__ import annotations

@@ -2,6 +2,11 @@
 
 Every public function converts what it is given once, here, and trusts it afterwards.
 A refusal is one sentence that names what was expected and what came.
+
+>>> from plcore import checks
+>>> checks.positive_number(-1, "radius")
+Traceback (most recent call last):
+ValueError: radius must be positive, but is -1.0.
 """
 
 from __future__ import annotations

@@ -7,6 +7,13 @@ With B(x0, r) the closed Euclidean ball and f ≥ 0,
     (T2)   2 √f(x0) < ∫₀^r √α(x0, s) ds          for some r > 0   [ours].
 
 α falls as r grows, so that r √α(x0, r) ≤ ∫₀^r √α(x0, s) ds: (1.1) implies (T2).
+
+>>> from plcore import criterion, toys
+>>> found = criterion.criterion(toys.ring, [0.9, 0.0])  # f = (x² + y² − 1)²
+>>> print(found.verdict, f"4f/(r²α) = {found.kappa:.2f} at r = {found.radius:.2f}")
+holds 4f/(r²α) = 0.22 at r = 0.45
+>>> criterion.criterion(toys.ring, [0.1, 0.0]).verdict
+'fails'
 """
 
 from __future__ import annotations
@@ -97,6 +104,14 @@ def pl_constant_search(
     ------
     TypeError, ValueError
         If an argument has the wrong type, shape or range.
+
+    Examples
+    --------
+    >>> from plcore import toys
+    >>> rng = np.random.default_rng(0)
+    >>> found = pl_constant_search(toys.ring, [0.9, 0.0], 0.4, rng)
+    >>> print(f"{found.value:.4f}, and exactly 16 (0.9 − 0.4)² = {16 * 0.5**2:.4f}")
+    4.0000, and exactly 16 (0.9 − 0.4)² = 4.0000
     """
     center = one_point(objective, center, "center")
     radius = checks.positive_number(radius, "radius")
@@ -207,6 +222,13 @@ def pl_constant(
     ------
     TypeError, ValueError
         If an argument has the wrong type, shape or range, or the objective has no bounds on boxes.
+
+    Examples
+    --------
+    >>> from plcore import toys
+    >>> found = pl_constant(toys.bowl(1.0, 4.0), [1.0, 0.0], [0.5, 1.0])
+    >>> bool((found.lower <= 4).all() and (4 <= found.upper).all())  # α = 4 min(1, 4)
+    True
     """
     needs_boxes(objective)
     center = one_point(objective, center, "center")
@@ -265,6 +287,13 @@ def criterion(
     ------
     TypeError, ValueError
         As `pl_constant`.
+
+    Examples
+    --------
+    >>> from plcore import toys
+    >>> found = criterion(toys.quartic, [1.0])  # f = x⁴: no radius will do
+    >>> found.verdict
+    'fails'
     """
     value, ratio, constant = _constant_at(objective, start, radii, tolerance)
     return criterion_from_bounds(value, constant.radii, constant.lower, constant.upper, ratio=ratio)
@@ -282,6 +311,13 @@ def integral_criterion(
 
     The denser the radii, the closer the sums are to the integral.  Parameters and errors as
     `criterion`; `epsilon` as for `integral_criterion_from_bounds`.
+
+    Examples
+    --------
+    >>> from plcore import toys
+    >>> start = [0.75, 0.0]
+    >>> criterion(toys.ring, start).verdict, integral_criterion(toys.ring, start).verdict
+    ('fails', 'holds')
     """
     value, ratio, constant = _constant_at(objective, start, radii, tolerance)
     return integral_criterion_from_bounds(

@@ -3,6 +3,13 @@
 Lanczos' recurrence needs one Hessian–vector product a step and no p × p matrix.  For the squared
 loss of a network all products share one forward and one backward pass, and with few samples they
 stay within the vectors whose W_1-part lies in the span of the inputs: the range of ∇²S is there.
+
+>>> from plcore.curvature import bottom_curvature, top_curvature
+>>> from plcore.toys import tilted_well
+>>> for name, find in [("least", bottom_curvature), ("greatest", top_curvature)]:
+...     print(name, f"{find(tilted_well, [0.0]).value:.2f}")
+least -3.40
+greatest -3.40
 """
 
 from __future__ import annotations

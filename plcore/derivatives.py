@@ -3,6 +3,11 @@
 The step-size theorems ask for them: L1, L2 and β.  Quadratics have them in closed form; for the
 formulas of `toys` they are proved by interval arithmetic and branch and bound.  The functions of
 the same names in `bounds` serve networks.
+
+>>> from plcore import derivatives, toys
+>>> first, second = derivatives.derivative_bounds(toys.parabola, [1.0], 2.0)  # f = x² on [−1, 3]
+>>> print(f"{first.value:.3f} {second.value:.3f}")
+6.000 2.000
 """
 
 from __future__ import annotations

@@ -2,6 +2,15 @@
 
 This module, `plcore.svg` below it and the command line are the top floor of the package: the only
 ones that import matplotlib or ipywidgets, and nothing in the package imports them.
+
+>>> import numpy as np
+>>> from plcore import figures
+>>> def draw(radius):
+...     figure, axes = figures.subplots()
+...     axes.plot([0, radius])
+...     return figure
+>>> figures.slider(draw, [1, 2, 3], label="radius r", alt="A line.")
+slider of 3 drawings: radius r, 1 to 3
 """
 
 from __future__ import annotations

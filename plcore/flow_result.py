@@ -1,4 +1,9 @@
-"""A computed gradient flow, and whether it kept the bounds of Theorem 1.1."""
+"""A computed gradient flow, and whether it kept the bounds of Theorem 1.1.
+
+>>> from plcore.flow_result import reach
+>>> reach(1.0, 4.0)  # f(x_0) = 1, α = 4: from x_0 = 1 on f = x², the flow covers all of [0, 1]
+1.0
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""What a step-size theorem promises about gradient descent, and whether a run kept it."""
+"""What a step-size theorem promises about gradient descent, and whether a run kept it.
+
+>>> from plcore.guarantees import Inequality
+>>> print(Inequality("η < 2/β", 0.5, 1.0))
+holds: 0.5 against 1, 2 times
+"""
 
 from __future__ import annotations
 

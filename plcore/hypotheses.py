@@ -2,6 +2,12 @@
 
 A hypothesis is a row: its name, whether it holds, and a sentence that says what was found.  The
 theorem functions show the rows, or raise the sentences of those that fail.
+
+>>> import plcore
+>>> from plcore.hypotheses import activations_increasing
+>>> network = plcore.FeedForward((2, 3, 1), plcore.activations.gelu)
+>>> activations_increasing(network).holds
+False
 """
 
 from __future__ import annotations
@@ -127,6 +133,11 @@ def input_spectrum(X: np.ndarray) -> InputSpectrum:
     ------
     TypeError, ValueError
         If `X` is not a matrix of finite numbers.
+
+    Examples
+    --------
+    >>> input_spectrum([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]]).rank
+    2
     """
     X = checks.finite_array(X, "X", ndim=2)
     samples, dimension = X.shape

@@ -1,4 +1,13 @@
-"""The four starting points of the paper's experiments (Section 3)."""
+"""The four starting points of the paper's experiments (Section 3).
+
+>>> import numpy as np, plcore
+>>> network = plcore.FeedForward((2, 3, 1), plcore.activations.tanh)
+>>> start = plcore.initialization.positive(network, output_scale=2.0)
+>>> [weight.tolist() for weight, _ in network.layers(start)]
+[[[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], [[2.0, 2.0, 2.0]]]
+>>> plcore.initialization.lecun(network, np.random.default_rng(0), runs=5).shape
+(5, 13)
+"""
 
 from __future__ import annotations
 
@@ -132,6 +141,15 @@ def conditioned_lecun(
     ------
     TypeError, ValueError
         If the box is empty or not positive, `rng` is not a generator or `runs` not a shape.
+
+    Examples
+    --------
+    >>> from plcore.activations import tanh
+    >>> network = FeedForward((2, 3, 1), tanh)
+    >>> start = conditioned_lecun(network, 0.5, np.random.default_rng(0))
+    >>> weight = network.layers(start)[1][0]
+    >>> bool(((weight >= 0.5) & (weight <= 1.0)).all())
+    True
     """
     low = checks.positive_number(low, "low")
     high = 2 * low if high is None else checks.positive_number(high, "high")

@@ -8,6 +8,12 @@ Rounding.  IEEE 754 fixes +, −, ×, ÷ and the square root to the nearest doub
 outward (``nextafter``) makes their ends safe.  The other functions are not correctly rounded:
 numpy promises few units in the last place (errors of more than one are seen), and they are widened
 by the factor 1 ± 2⁻⁴⁰, which is 4096 units.
+
+>>> from plcore.intervals import Interval
+>>> x = Interval(-1.0, 2.0)
+>>> square, product = x * x, x * (x + 1)  # the latter wider than [−1/4, 6]: x stands there twice
+>>> print(f"[{square.low:.4g}, {square.high:.4g}] [{product.low:.4g}, {product.high:.4g}]")
+[0, 4] [-3, 6]
 """
 
 from __future__ import annotations

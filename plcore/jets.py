@@ -3,6 +3,12 @@
 A `Jet` carries a value with its first and second derivatives through Python's operators and
 numpy's functions.  Its numbers are arrays (derivatives at points) or intervals (enclosures of the
 derivatives over boxes).
+
+>>> from plcore.jets import jets
+>>> x, y = jets([2.0, 3.0])
+>>> product = x * y**2
+>>> print(product.value, *product.gradient)
+18.0 9.0 12.0
 """
 
 from __future__ import annotations

@@ -2,6 +2,15 @@
 
 K is a sum over layers of Hadamard products of n × n Gram matrices (T4), so the n × p Jacobian is
 never formed: the cost is n² Σ d_ℓ and the memory n² + n Σ d_ℓ for each run.
+
+>>> import numpy as np, plcore
+>>> from plcore import kernel
+>>> network = plcore.FeedForward((3, 4, 1), plcore.activations.tanh)
+>>> w, X = plcore.initialization.lecun(network, np.random.default_rng(0)), np.eye(3)
+>>> exact = kernel.least_eigenvalue(kernel.tangent_kernel(network, w, X))
+>>> bounds = kernel.paper_lower_bound(network, w, X), kernel.schur_lower_bound(network, w, X)
+>>> print(" <= ".join(f"{value:.2f}" for value in (*bounds, exact)))
+0.19 <= 0.21 <= 0.40
 """
 
 from __future__ import annotations

@@ -3,6 +3,12 @@
 The event is E_a ∩ F_τ: every entry of W_2 … W_L lies in [a, 2a], and |W_1| ≤ τ.  Where the
 condition (T8) links a and τ, it implies the criterion (1.1) with r = a/2.  Its probability is
 positive and may be far below the least double, so it is computed and shown as a logarithm.
+
+>>> import plcore
+>>> from plcore.lecun_event import event_probability
+>>> network = plcore.FeedForward((2, 3, 1), plcore.activations.tanh)
+>>> print(f"10^{event_probability(network, low=5.0, norm_bound=0.1).log10:.1f}")
+10^-59.7
 """
 
 from __future__ import annotations

@@ -81,6 +81,14 @@ class FeedForward:
     ValueError
         If there are fewer than three widths, one is not positive, the last is not 1, or the number
         of activations does not fit.
+
+    Examples
+    --------
+    >>> from plcore.activations import tanh
+    >>> network = FeedForward((2, 3, 1), tanh)
+    >>> w = network.pack([([[1, 0], [0, 1], [1, 1]], [0, 0, 0]), ([[1, 1, -1]], [0.5])])
+    >>> print(network.parameter_count, network.forward(w, [[0, 0], [1, 2]]).round(4))
+    13 [0.5    1.2306]
     """
 
     widths: tuple[int, ...]

@@ -5,6 +5,11 @@ their arguments and then call those.  Leading axes of a point are independent po
 
 Where numbers become too big for float64, f(x) is returned as ∞, derivatives are an OverflowError,
 and NaN is never returned.
+
+>>> from plcore.objectives import Quadratic
+>>> bowl = Quadratic([[1.0, 0.0], [0.0, 4.0]])
+>>> print(bowl.value([1.0, 1.0]), bowl.gradient([1.0, 1.0]), bowl.ratio([[1, 0], [0, 1]]))
+5.0 [2. 8.] [ 4. 16.]
 """
 
 from __future__ import annotations
@@ -195,6 +200,17 @@ class LeastSquares(Objective):
     ------
     TypeError, ValueError
         If the data are empty, not finite, of the wrong shape, or X and y do not match.
+
+    Examples
+    --------
+    >>> from plcore.activations import tanh
+    >>> from plcore.initialization import positive
+    >>> problem = LeastSquares(FeedForward((2, 4, 1), tanh), np.eye(2), [1.0, -1.0])
+    >>> w = positive(problem.network, output_scale=1.0)
+    >>> least = np.linalg.eigvalsh(problem.kernel(w))[0]
+    >>> bound = 4 / problem.size * least
+    >>> print(f"S = {problem.value(w):.1f}, |∇S|²/S = {problem.ratio(w):.1f} >= {bound:.1f}")
+    S = 1.0, |∇S|²/S = 8.0 >= 8.0
     """
 
     def __init__(self, network: FeedForward, X: Any, y: Any) -> None:

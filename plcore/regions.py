@@ -1,4 +1,12 @@
-"""The set of starting points at which each criterion holds, in one or two dimensions."""
+"""The set of starting points at which each criterion holds, in one or two dimensions.
+
+>>> from plcore import toys
+>>> from plcore.regions import region_of_starts
+>>> starts = [[1.0, 1.2], [0.1, 0.1]]  # near a zero of (xy − 1)², and near its saddle
+>>> found = region_of_starts(toys.hyperbola, starts, low=[-4, -4], high=[4, 4])
+>>> print(found.verdict("criterion"))
+[ 1 -1]
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,14 @@
 
 A `Bound` is proved, an `Estimate` is only measured; they are different types, so that one cannot
 be mistaken for the other.
+
+>>> from plcore.results import Bound
+>>> print(Bound(4.0, "lower", "α", "closed form"))
+Bound
+  value      4
+  direction  lower
+  quantity   α
+  reason     closed form
 """
 
 from __future__ import annotations

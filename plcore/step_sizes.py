@@ -2,6 +2,13 @@
 
 Each function says how large a step the theorem admits, which rate it then promises, and which
 hypothesis fails where one does; `guarantees.StepSize` holds the answer.
+
+>>> from plcore.step_sizes import paper_step_size, sharp_step_size
+>>> numbers = {"loss": 1.0, "alpha": 4.0, "radius": 3.0}  # f = x² from x_0 = 1: L2 = β = 2
+>>> paper = paper_step_size(**numbers, first=14.0, second=2.0, dimension=1)
+>>> sharp = sharp_step_size(**numbers, curvature=2.0)
+>>> print(f"{paper.largest:.3f} {sharp.largest:.3f}")
+0.214 0.667
 """
 
 from __future__ import annotations

@@ -1,4 +1,12 @@
-"""Figures as SVG that stands in a page beside others and follows its light or dark theme."""
+"""Figures as SVG that stands in a page beside others and follows its light or dark theme.
+
+>>> from plcore import figures
+>>> from plcore.svg import svg
+>>> figure, axes = figures.subplots()
+>>> line = axes.plot([0, 1], color=figures.COLORS["blue"])
+>>> "var(--figure-blue" in svg(figure)
+True
+"""
 
 from __future__ import annotations
 

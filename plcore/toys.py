@@ -2,6 +2,14 @@
 
 A `Formula` is written once; its gradient and Hessian come from jets, and its range over a box from
 interval arithmetic.  The module ends with a small gallery of named objectives.
+
+>>> from plcore.toys import Formula
+>>> valley = Formula(lambda x, y: (x * y - 1, 0.1 * (x - y)), 2)  # a sum of two squares
+>>> print(valley.value([2.0, 1.0]), valley.gradient([2.0, 1.0]).round(4))
+1.01 [2.02 3.98]
+>>> box = valley.enclose([1.9, 0.9], [2.1, 1.1])
+>>> print(f"{float(box.value.low):.3f} {float(box.value.high):.3f}")
+0.510 1.731
 """
 
 from __future__ import annotations

@@ -6,6 +6,11 @@ For f ≥ 0 and the local PL constant α(x0, r) of `criterion`, which falls as r
     (T2)   2 √f(x0) < ∫₀^r √α(x0, s) ds          for some r > 0   [ours].
 
 The bounds may come from anywhere: boxes, a search, a network's constants.
+
+>>> from plcore.verdicts import criterion_from_bounds
+>>> found = criterion_from_bounds(1.0, radii=[1.0, 2.0], lower=[4.0, 3.0])
+>>> print(found.verdict, found.radius, f"κ = {found.kappa:.2f}")
+holds 2.0 κ = 0.33
 """
 
 from __future__ import annotations
@@ -164,6 +169,11 @@ def criterion_from_bounds(
     ------
     TypeError, ValueError
         If an argument has the wrong type, shape or range.
+
+    Examples
+    --------
+    >>> criterion_from_bounds(1.0, radii=[1.0, 2.0], upper=[3.0, 0.9]).verdict
+    'undecided'
     """
     (least, value), radii, low, high = _bounds(value, radii, lower, upper)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
