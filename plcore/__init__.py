@@ -34,6 +34,7 @@ _NAMES = {
 }
 _MODULES = (
     "activations",
+    "architectures",
     "bounds",
     "criterion",
     "curvature",
@@ -49,6 +50,7 @@ _MODULES = (
     "lecun_event",
     "network",
     "objectives",
+    "piecewise",
     "positive_start",
     "results",
     "toys",

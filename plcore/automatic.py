@@ -219,7 +219,8 @@ class Architecture(ABC):
         w = rng.standard_normal((*checks.shape(runs, "runs"), self.parameter_count))
         for weight, bias in self.layers(w):
             if factor:
-                weight *= math.sqrt(factor / weight.shape[-1])
+                weight /= math.sqrt(weight.shape[-1] / factor)
             if bias is not None:
                 bias *= bias_deviation
+                bias += 0.0  # no negative zero
         return w
