@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from flint import arb
 
-from .balls import greater, lesser
-
 __all__ = ["BallActivation", "ball_activation"]
+
+_lesser = np.frompyfunc(lambda x, y: x.min(y), 2, 1)
+_greater = np.frompyfunc(lambda x, y: x.max(y), 2, 1)
 
 Function = Callable[[Any], Any]
 Turns = Callable[[], tuple[Any, ...]]
@@ -53,18 +54,18 @@ class BallActivation:
             Ends of the intervals.
         """
         ends = self.at(order, low), self.at(order, high)
-        least, greatest = lesser(*ends), greater(*ends)
+        least, greatest = _lesser(*ends), _greater(*ends)
         for point in self.turns[order]():
             outside = ((high < point) | (low > point)).astype(bool)
             value = self.functions[order](point)
-            least = np.where(outside, least, lesser(least, value))
-            greatest = np.where(outside, greatest, greater(greatest, value))
+            least = np.where(outside, least, _lesser(least, value))
+            greatest = np.where(outside, greatest, _greater(greatest, value))
         return least, greatest
 
     def magnitude(self, order: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Return an upper bound of |σ|, |σ′| or |σ″| on each interval [low, high]."""
         least, greatest = self.range(order, low, high)
-        return np.asarray(greater(greatest, -least), dtype=object)
+        return np.asarray(_greater(greatest, -least), dtype=object)
 
 
 def _none() -> tuple[Any, ...]:
