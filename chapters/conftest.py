@@ -5,3 +5,6 @@ import os
 os.environ["TQDM_DISABLE"] = "1"
 for library in ("OMP", "OPENBLAS", "MKL", "BLIS"):
     os.environ[f"{library}_NUM_THREADS"] = "1"
+
+# The extensions of Sphinx hold no examples; the build itself tests them.
+collect_ignore = ["_extensions"]

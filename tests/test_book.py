@@ -32,8 +32,9 @@ def site(book):
 def test_every_chapter_is_in_the_table_of_contents():
     chapters = {
         path.relative_to(ROOT).with_suffix("").as_posix()
-        for pattern in ("*.md", "*.ipynb")
-        for path in (ROOT / "chapters").glob(pattern)
+        for pattern in ("*.md", "*.rst", "*.ipynb")
+        for path in (ROOT / "chapters").rglob(pattern)
+        if not path.parent.name.startswith((".", "_"))
     }
     assert chapters == set(PAGES)
 

@@ -1,0 +1,203 @@
+"""Sphinx extension: the reference of `plcore`, built from its docstrings.
+
+``.. plcore-floors::`` lists the public modules, lowest floor first; ``.. plcore-modules:: 2 3``
+makes one section of each that stands on these floors.  No module is named by hand: the floor plan
+of ``tests/test_floors.py`` names them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import roles
+from docutils.statemachine import StringList
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+PACKAGE = "plcore"
+PLAN = Path(__file__).parents[2] / "tests" / "test_floors.py"
+
+
+@cache
+def floors() -> dict[str, int]:
+    """Return the floor of each public module that exists, lowest first."""
+    for statement in ast.parse(PLAN.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "FLOORS":
+            plan = ast.literal_eval(statement.value)
+    present = {
+        path.stem for path in Path(import_module(PACKAGE).__file__ or "").parent.glob("*.py")
+    }
+    public = {name: floor for name, floor in plan.items() if name in present and name[0] != "_"}
+    return dict(sorted(public.items(), key=lambda item: (item[1], item[0])))
+
+
+@cache
+def public_classes() -> set[str]:
+    """Return the names of the classes that the public modules define."""
+    modules = [import_module(f"{PACKAGE}.{name}") for name in floors()]
+    return {
+        name
+        for module in modules
+        for name in module.__all__
+        if isinstance(getattr(module, name), type)
+    }
+
+
+class Table(SphinxDirective):
+    """What each module holds, in the words of its docstring's first line."""
+
+    def run(self) -> list[nodes.Node]:
+        """Write a table as reStructuredText and have it parsed in place."""
+        self.env.note_dependency(str(PLAN))
+        lines = [".. list-table::", "   :header-rows: 1", ""]
+        lines += ["   * - floor", "     - module", "     - what it holds"]
+        for name, floor in floors().items():
+            module = import_module(f"{PACKAGE}.{name}")
+            self.env.note_dependency(str(module.__file__))
+            summary = escape((module.__doc__ or "").partition("\n")[0])
+            lines += [f"   * - {floor}", f"     - :ref:`{name} <api-{name}>`", f"     - {summary}"]
+        return self.parse_text_to_nodes(StringList(lines, source=self.get_source_info()[0]))
+
+
+class Modules(SphinxDirective):
+    """A section for each module that stands on one of the given floors."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Write the sections as reStructuredText and have them parsed in place."""
+        self.env.note_dependency(str(PLAN))
+        first, last = (int(floor) for floor in self.arguments[0].split())
+        lines = []
+        for name, floor in floors().items():
+            if first <= floor <= last:
+                lines += [f".. _api-{name}:", "", name, "-" * len(name), ""]
+                lines += [f".. automodule:: {PACKAGE}.{name}", "   :members:", "   :no-value:", ""]
+        text = StringList(lines, source=self.get_source_info()[0])
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
+def escape(line: str) -> str:
+    """Escape what reStructuredText takes for markup and a docstring means as it stands."""
+    pieces = re.split(r"(``.*?``|`[^`]*`)", line)
+    for k in range(0, len(pieces), 2):
+        pieces[k] = pieces[k].replace("|", r"\|").replace("(*", r"(\*")
+    # A letter alone with a full stop would begin an enumeration.
+    return re.sub(r"^(\s*[A-Za-z])\.(?=\s|$)", r"\1\.", "".join(pieces))
+
+
+def link_types(line: str) -> str:
+    """Put the package's classes into backticks where a line declares a type, and does only that."""
+    if line.strip() in public_classes():  # of what is returned
+        return line.replace(line.strip(), f"`{line.strip()}`")
+    if not re.match(r"\s*\w+(, \w+)* : ", line):
+        return line
+    name, _, types = line.partition(" : ")
+
+    def link(word: re.Match[str]) -> str:
+        return f"`{word[0]}`" if word[0] in public_classes() else word[0]
+
+    return f"{name} : " + re.sub(r"(?<![`.])\b[A-Z]\w+\b(?!`)", link, types)
+
+
+def mend_docstring(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Turn a docstring that is written to be read as it stands into reStructuredText, in place.
+
+    Examples stay as they are; so do displays, which are the lines further in than the paragraph
+    before them, and are set in letters of equal width.
+    """
+    mended: list[str] = []
+    before = 0  # the margin of the last paragraph
+    margin: int | None = None  # that of an example or a display, while in one
+    for k, line in enumerate(lines):
+        indent = len(line) - len(line.lstrip())
+        new = k > 0 and not lines[k - 1].strip()
+        if line.strip() and new and margin is not None and indent < margin:
+            margin = None
+        if margin is None and line.lstrip().startswith(">>>"):
+            margin = indent
+            # An example ends with an empty line, not with its margin.
+        elif margin is None and line.strip() and new and indent > before:
+            margin = indent
+            mended += [" " * before + "::", ""]
+        mended.append(escape(link_types(line)) if margin is None else line)
+        if line.strip() and margin is None:
+            before = indent
+    lines[:] = mended
+
+
+def reference(
+    role: str, source: str, text: str, line: int, inliner: Any, *_: Any, **__: Any
+) -> tuple[list[nodes.Node], list[nodes.Node]]:
+    """Link a name in single backticks to what it names in the package; else it is code."""
+    env = inliner.document.settings.env
+    module = env.ref_context.get("py:module") or PACKAGE
+    bases = dict.fromkeys([f"{module}.{env.ref_context.get('py:class')}", module, PACKAGE])
+    for target in (resolve(f"{base}.{text}") for base in bases):
+        if target:
+            code = nodes.literal(text, text, classes=["xref", "py"])
+            options = {"refdomain": "py", "reftype": "obj", "reftarget": target}
+            return [addnodes.pending_xref(source, code, refdoc=env.docname, **options)], []
+    return [nodes.literal(text, text)], []
+
+
+@cache
+def resolve(dotted: str) -> str | None:
+    """Return the full name of an object of the package, from where it is defined, if it exists."""
+    found: Any = None
+    names: list[str] = []
+    for part in dotted.split("."):
+        names.append(part)
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            try:
+                found = import_module(".".join(names))
+            except ImportError:
+                return None
+    home = getattr(found, "__module__", None)
+    if home and home.startswith(PACKAGE) and hasattr(found, "__qualname__"):
+        return f"{home}.{found.__qualname__}"
+    return ".".join(names)
+
+
+def without_entry(app: Sphinx, env: Any, node: Any, content: nodes.Node) -> nodes.Node | None:
+    """Leave a name in single backticks as code where the thing that it names has no entry."""
+    return content if (node.get("refdomain"), node.get("reftype")) == ("py", "obj") else None
+
+
+def is_foreign(
+    app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
+) -> bool | None:
+    """Skip what stands elsewhere: in another package, or in the section of another module."""
+    home = getattr(obj, "__module__", None) or PACKAGE
+    if what == "class":
+        return True if not home.startswith(PACKAGE) else None
+    here = app.env.temp_data.get("autodoc:module")
+    return (
+        True if what == "module" and home != here and home.partition(".")[2] in floors() else None
+    )
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the extension with Sphinx."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.setup_extension("numpydoc")
+    roles.register_local_role("plcore", reference)
+    app.add_directive("plcore-floors", Table)
+    app.add_directive("plcore-modules", Modules)
+    # Before numpydoc reads the sections.
+    app.connect("autodoc-process-docstring", mend_docstring, priority=400)
+    app.connect("autodoc-skip-member", is_foreign)
+    app.connect("missing-reference", without_entry)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
