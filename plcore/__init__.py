@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .certificates import certify as certify
     from .descent import gradient_descent as gradient_descent
     from .flow import gradient_flow as gradient_flow
     from .network import FeedForward as FeedForward
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "FeedForward": "network",
     "LeastSquares": "objectives",
+    "certify": "certificates",
     "gradient_descent": "descent",
     "gradient_flow": "flow",
 }
@@ -36,6 +38,7 @@ _MODULES = (
     "activations",
     "architectures",
     "bounds",
+    "certificates",
     "criterion",
     "curvature",
     "descent",
@@ -46,6 +49,7 @@ _MODULES = (
     "hypotheses",
     "infinite_width",
     "initialization",
+    "jacobian_bounds",
     "kernel",
     "lecun_event",
     "network",
@@ -57,7 +61,7 @@ _MODULES = (
     "wide_networks",
 )
 
-__all__ = ["FeedForward", "LeastSquares", "gradient_descent", "gradient_flow"]
+__all__ = ["FeedForward", "LeastSquares", "certify", "gradient_descent", "gradient_flow"]
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,15 @@ from .jacobian_expansion import CentreValues, Expansion, third_derivative_bound
 from .objectives import LeastSquares
 from .verdicts import increasing_radii
 
-__all__ = ["BOUNDS", "any_n", "first_layer", "plain", "splits"]
+__all__ = [
+    "BOUNDS",
+    "any_n",
+    "expanded",
+    "expansion_bounds",
+    "first_layer",
+    "plain",
+    "splits",
+]
 
 _MOST_SPLITS = 150
 # n² p numbers: the second derivatives that `any_n` holds at once take 8 bytes each.
@@ -228,6 +236,12 @@ def any_n(problem: LeastSquares, w: Any, radii: Any) -> np.ndarray:
     the third derivative of an activation is known, or n² p exceeds 2·10⁸.
     """
     w, radii = _checked(problem, w, radii)
+    expansion = expanded(problem, w)
+    return np.zeros(len(radii)) if expansion is None else expansion_bounds(expansion, radii)
+
+
+def expanded(problem: LeastSquares, w: np.ndarray) -> Expansion | None:
+    """Return the expansion at a checked w; None if J(w) has not full row rank."""
     network, n = problem.network, problem.size
     for activation in network.activations:
         if not math.isfinite(third_derivative_bound(activation)):
@@ -241,11 +255,14 @@ def any_n(problem: LeastSquares, w: Any, radii: Any) -> np.ndarray:
             f"once, and more than {LARGEST_EXPANSION:.2g} are refused."
         )
     if n > problem.dimension:
-        return np.zeros(len(radii))
+        return None
+    expansion = Expansion(CentreValues(network, w, problem.X))
+    return None if expansion.singular_values[0] <= 0 else expansion
+
+
+def expansion_bounds(expansion: Expansion, radii: np.ndarray) -> np.ndarray:
+    """Return m(s) of `any_n` for checked radii."""
     with np.errstate(over="ignore", invalid="ignore"):
-        expansion = Expansion(CentreValues(network, w, problem.X))
-        if expansion.singular_values[0] <= 0:
-            return np.zeros(len(radii))
         return _monotone(expansion.least_singular_values(radii))
 
 
