@@ -13,6 +13,9 @@ PACKAGE = Path(__file__).parents[1] / "plcore"
 # The floor plan. A new module is entered here, on the lowest floor that its imports allow.
 FLOORS = {
     "_descent_layers": 2,
+    "_residual_direction": 1,
+    "_start_bounds": 3,
+    "_start_direction": 4,
     "_elementwise": 0,
     "_logarithms": 0,
     "ball_activations": 0,
