@@ -35,10 +35,13 @@ class BallActivation:
         σ, σ′ and σ″ of one ball.
     turns : tuple of three callables
         Each returns, at the working precision, the points where that function changes direction.
+    steepest : callable
+        Returns the greatest value of |σ‴| over all real numbers.
     """
 
     functions: tuple[Function, Function, Function]
     turns: tuple[Turns, Turns, Turns]
+    steepest: Callable[[], Any]
 
     def at(self, order: int, u: np.ndarray) -> np.ndarray:
         """Return σ, σ′ or σ″ of each entry of an array of balls."""
@@ -108,6 +111,16 @@ def _shifted_softplus(u: Any) -> Any:
     return _softplus(u) - arb.const_log2()
 
 
+def _sigmoid_steepest() -> Any:
+    # σ‴ = q(1 − 6q) with q = σ(1 − σ) in (0, 1/4]: −1/8 at q = 1/4, at most 1/24 elsewhere.
+    return arb(1) / 8
+
+
+def _softplus_steepest() -> Any:
+    # σ‴ is sigmoid's σ″ = ∓t(1 − t²)/4 at t² = 1/3.
+    return 1 / (6 * arb(3).sqrt())
+
+
 def _smooth_leaky(s: Any, order: int, u: Any) -> Any:
     if order == 2:
         return (1 - s) * _sigmoid_slope(u)
@@ -158,38 +171,55 @@ def _gelu_turn() -> tuple[Any, ...]:
     return (arb("-0.7517915246935644574579049467795240396644 +/- 1e-40"),)
 
 
+def _gelu_steepest() -> Any:
+    # σ‴ = (u³ − 4u)φ(u) turns where u⁴ − 7u² + 4 = 0; the outer turns are about 0.099.
+    u = ((7 - arb(33).sqrt()) / 2).sqrt()
+    return (4 * u - u**3) * _density(u)
+
+
 _SIGMOID_TURNS = (_none, _zero, _both(_sigmoid_turn))
 _SOFTPLUS_TURNS = (_none, _none, _zero)
 _TABLE = {
     "tanh": BallActivation(
         (lambda u: u.tanh(), lambda u: u.sech() ** 2, _tanh_curvature),
         (_none, _zero, _both(_tanh_turn)),
+        # σ‴ = −2(1 − t²)(1 − 3t²) with t² in [0, 1): −2 at 0, and at most 2/3 elsewhere.
+        lambda: arb(2),
     ),
     "arctan": BallActivation(
         (lambda u: u.atan(), lambda u: 1 / (1 + u * u), _arctan_curvature),
         # σ‴ = (6u² − 2)/(1 + u²)³
         (_none, _zero, _both(lambda: 1 / arb(3).sqrt())),
+        lambda: arb(2),  # at 0; the other extrema of σ‴, at u² = 1, are 1/2
     ),
     "arcsinh": BallActivation(
         (lambda u: u.asinh(), lambda u: 1 / (1 + u * u).sqrt(), _arcsinh_curvature),
         # σ‴ = (2u² − 1)/(1 + u²)^{5/2}
         (_none, _zero, _both(lambda: 1 / arb(2).sqrt())),
+        lambda: arb(1),  # at 0; the other extrema, at u² = 3/2, are 2/2.5^{5/2} < 0.21
     ),
-    "sigmoid": BallActivation((_sigmoid, _sigmoid_slope, _sigmoid_curvature), _SIGMOID_TURNS),
+    "sigmoid": BallActivation(
+        (_sigmoid, _sigmoid_slope, _sigmoid_curvature), _SIGMOID_TURNS, _sigmoid_steepest
+    ),
     "shifted_sigmoid": BallActivation(
-        (lambda u: (u / 2).tanh() / 2, _sigmoid_slope, _sigmoid_curvature), _SIGMOID_TURNS
+        (lambda u: (u / 2).tanh() / 2, _sigmoid_slope, _sigmoid_curvature),
+        _SIGMOID_TURNS,
+        _sigmoid_steepest,
     ),
-    "softplus": BallActivation((_softplus, _sigmoid, _sigmoid_slope), _SOFTPLUS_TURNS),
+    "softplus": BallActivation(
+        (_softplus, _sigmoid, _sigmoid_slope), _SOFTPLUS_TURNS, _softplus_steepest
+    ),
     "shifted_softplus": BallActivation(
-        (_shifted_softplus, _sigmoid, _sigmoid_slope), _SOFTPLUS_TURNS
+        (_shifted_softplus, _sigmoid, _sigmoid_slope), _SOFTPLUS_TURNS, _softplus_steepest
     ),
     "gelu": BallActivation(
         (lambda u: u * _normal(u), _gelu_slope, lambda u: (2 - u * u) * _density(u)),
         # σ‴ = u(u² − 4)φ(u)
         (_gelu_turn, _both(lambda: arb(2).sqrt()), lambda: (arb(-2), arb(0), arb(2))),
+        _gelu_steepest,
     ),
     "identity": BallActivation(
-        (lambda u: u, lambda u: 0 * u + 1, lambda u: 0 * u), (_none, _none, _none)
+        (lambda u: u, lambda u: 0 * u + 1, lambda u: 0 * u), (_none, _none, _none), lambda: arb(0)
     ),
 }
 
@@ -209,7 +239,11 @@ def ball_activation(name: str) -> BallActivation:
         s = float(match[1])
         if 0 < s < 1:
             functions = tuple(partial(_smooth_leaky, arb(s), order) for order in range(3))
-            return BallActivation((functions[0], functions[1], functions[2]), _SOFTPLUS_TURNS)
+            return BallActivation(
+                (functions[0], functions[1], functions[2]),
+                _SOFTPLUS_TURNS,
+                lambda: (1 - arb(s)) * _softplus_steepest(),
+            )
     known = ", ".join([*sorted(_TABLE), "smooth_leaky_relu(s)"])
     raise ValueError(
         f"The activation {name!r} is not among those, twice continuously differentiable, that can "

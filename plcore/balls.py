@@ -27,6 +27,7 @@ __all__ = [
     "greatest_eigenvalue_bound",
     "least",
     "lesser",
+    "matrix",
     "middles",
     "norm",
     "product",
@@ -69,9 +70,15 @@ def balls(array: Any) -> np.ndarray:
     return np.asarray(_ball(np.asarray(array, dtype=np.float64).astype(object)), dtype=object)
 
 
-def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def matrix(a: np.ndarray) -> Any:
+    """Return a matrix of balls in the form that `product` turns it into, to be used again."""
+    return arb_mat(a.tolist())
+
+
+def product(a: Any, b: Any) -> np.ndarray:
     """Return the matrix product of two matrices of balls."""
-    return np.array((arb_mat(a.tolist()) * arb_mat(b.tolist())).tolist(), dtype=object)
+    a, b = (part if isinstance(part, arb_mat) else matrix(part) for part in (a, b))
+    return np.array((a * b).tolist(), dtype=object)
 
 
 def norm(a: np.ndarray, axis: int | None = None) -> Any:

@@ -18,6 +18,7 @@ import numpy as np
 from . import balls, checks
 from .activations import Activation
 from .ball_activations import ball_activation
+from .ball_expansion import Expansion
 from .ball_networks import DerivativeBounds, derivative_bounds, propagate
 from .ball_signals import first_layer_gram, shortest_signal
 from .balls import ball
@@ -329,10 +330,23 @@ class _Proof:
         statement = "max_j m_j / min |q(x_i, v)| ≤ √μ"
         return [*rows, _least_eigenvalue(statement, first_layer_gram(self.center), needed)]
 
+    def any_n(self) -> list[ProvedInequality]:
+        """σ_min(J(v)) ≥ λ_min(A(s)) by the expansion of J to second order, for any n ≤ p."""
+        expansion = Expansion(self.center)
+        rows: list[ProvedInequality] = []
+        for j in range(len(self.radii) - 1, -1, -1):
+            # What holds on a ball holds on the smaller ones inside it.
+            if not (rows and rows[-1].proved and self.values[j] <= self.values[j + 1]):
+                verdict, least = expansion.exceeds(self.radii[j], self.values[j])
+                statement = f"m_j ≤ λ_min of the second-order expansion (tightest at j = {j + 1})"
+                rows.append(ProvedInequality(statement, float(self.values[j]), least, verdict))
+        return [min(rows, key=lambda row: (row.verdict, row.right - row.left))]
+
 
 _ARGUMENTS: dict[str, Callable[[_Proof], list[ProvedInequality]]] = {
     "plain": _Proof.plain,
     "first layer": _Proof.first_layer,
+    "any n": _Proof.any_n,
 }
 
 
