@@ -11,6 +11,7 @@ import ast
 import re
 from functools import cache
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -113,26 +114,22 @@ def mend_docstring(
 ) -> None:
     """Turn a docstring that is written to be read as it stands into reStructuredText, in place.
 
-    Examples stay as they are; so do displays, which are the lines further in than the paragraph
-    before them, and are set in letters of equal width.
+    Examples stay as they are.  So do tables, and displays, which are the paragraphs further in
+    than the text before them: these are set in letters of equal width.
     """
     mended: list[str] = []
-    before = 0  # the margin of the last paragraph
-    margin: int | None = None  # that of an example or a display, while in one
-    for k, line in enumerate(lines):
-        indent = len(line) - len(line.lstrip())
-        new = k > 0 and not lines[k - 1].strip()
-        if line.strip() and new and margin is not None and indent < margin:
-            margin = None
-        if margin is None and line.lstrip().startswith(">>>"):
-            margin = indent
-            # An example ends with an empty line, not with its margin.
-        elif margin is None and line.strip() and new and indent > before:
-            margin = indent
-            mended += [" " * before + "::", ""]
-        mended.append(escape(link_types(line)) if margin is None else line)
-        if line.strip() and margin is None:
-            before = indent
+    before = 0  # the margin of the text before
+    for filled, group in groupby(lines, key=lambda line: bool(line.strip())):
+        block = list(group)
+        margin = len(block[0]) - len(block[0].lstrip())
+        first = block[0].lstrip()
+        if filled and (first.startswith("==") or (margin > before and first[:3] != ">>>")):
+            mended += [" " * before + "::", "", *(f"    {line}" for line in block)]
+        elif filled and first[:3] != ">>>":
+            mended += [escape(link_types(line)) for line in block]
+            before = len(block[-1]) - len(block[-1].lstrip())
+        else:
+            mended += block
     lines[:] = mended
 
 
