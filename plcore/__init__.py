@@ -59,6 +59,7 @@ _MODULES = (
     "results",
     "toys",
     "wide_networks",
+    "worst_points",
 )
 
 __all__ = ["FeedForward", "LeastSquares", "certify", "gradient_descent", "gradient_flow"]
