@@ -27,7 +27,7 @@ from .bounds import ball_bounds
 from .claims import FRACTIONS, Certificate, NotShown, digest
 from .guarantees import Inequality
 from .hypotheses import activations_smooth
-from .jacobian_expansion import Expansion, third_derivative_bound
+from .jacobian_expansion import ROUNDS, Expansion, third_derivative_bound
 from .objectives import LeastSquares
 
 __all__ = ["certify", "first_certified"]
@@ -35,6 +35,8 @@ __all__ = ["certify", "first_certified"]
 # The radii of the first look, over ten decades, and the numbers of radii of a certificate.
 _SCALES = 2.0 ** np.arange(-30.0, 5.0)
 _COUNTS = (1, 2, 4, 8, 16, 32)
+# Rounds of the parameters' search while looking for the radius.
+_LOOK = 8
 # A certificate with fewer radii is quicker to verify; this part of the best rate will do.
 _GOOD_RATE = 0.9
 # Room for the rounding of the search and for the width of the balls of the verification.
@@ -55,10 +57,10 @@ class _Situation:
         """What "any n" computes once for all radii."""
         return jacobian_bounds.expanded(self.problem, self.w)
 
-    def singular_values(self, argument: str, radii: np.ndarray) -> np.ndarray:
+    def singular_values(self, argument: str, radii: np.ndarray, rounds: int = ROUNDS) -> np.ndarray:
         """Return m_j with a margin for rounding."""
         if argument == "any n" and self.expansion is not None:
-            bounds = jacobian_bounds.expansion_bounds(self.expansion, radii)
+            bounds = jacobian_bounds.expansion_bounds(self.expansion, radii, rounds)
         else:
             bounds = jacobian_bounds.BOUNDS[argument](self.problem, self.w, radii)
         return np.maximum(_BELOW * bounds - 1e-12 * self.size, 0.0)
@@ -236,31 +238,29 @@ def _rank_deficient(problem: LeastSquares, singular: np.ndarray, floor: float) -
 
 def _search(situation: _Situation, argument: str) -> tuple[Certificate | None, Inequality]:
     """Return the best certificate by one argument, and how far (T7) is from failing."""
-    e = situation.residual
+    e, name = situation.residual, f"({argument})"
     radii = _candidates(situation, argument)
     if radii is None:
-        return None, Inequality(f"|e(w)| < ∫m ({argument})", e, 0.0)
-    m = situation.singular_values(argument, radii)
+        return None, Inequality(f"|e(w)| < ∫m {name}", e, 0.0)
+    m = situation.singular_values(argument, radii, _LOOK)
     reached = np.cumsum(m * np.diff(radii, prepend=0.0))
-    far = float(radii[max(int(np.count_nonzero(m)) - 1, 0)])
-    fine = _evenly(far, _COUNTS[-1])
-    most = float(np.sum(situation.singular_values(argument, fine)) * fine[0])
-    most = max(most, float(reached[-1]))
-    inequality = Inequality(f"|e(w)| < ∫m up to r = {far:.3g} ({argument})", e, most)
-    _, _, rates = situation.rates(reached, m, radii)
+    rates = situation.rates(reached, m, radii)[2]
+    best: Certificate | None = None
     if rates.max() > 0:
-        far = float(radii[int(rates.argmax())])
-    elif not inequality.holds:
-        return None, inequality
-    found: list[Certificate] = []
-    for count in _COUNTS:
-        candidate = _conclude(situation, argument, _evenly(far, count))
-        if candidate is not None:
-            found.append(candidate)
-    if not found:
-        return None, inequality
-    enough = _GOOD_RATE * max(one.rate for one in found)
-    return next(one for one in found if one.rate >= enough), inequality
+        far, enough = float(radii[int(rates.argmax())]), _GOOD_RATE * float(rates.max())
+        for count in _COUNTS:
+            found = _conclude(situation, argument, _evenly(far, count))
+            if found is not None and (best is None or found.rate > best.rate):
+                best = found
+            if best is not None and best.rate >= enough:
+                break
+    far = float(radii[max(int(np.count_nonzero(m)) - 1, 0)])
+    most = float(reached[-1])
+    if best is None:
+        fine = _evenly(far, _COUNTS[-1])
+        best = _conclude(situation, argument, fine)
+        most = max(most, float(situation.singular_values(argument, fine).sum() * fine[0]))
+    return best, Inequality(f"|e(w)| < ∫m up to r = {far:.3g} {name}", e, most)
 
 
 def _evenly(radius: float, count: int) -> np.ndarray:
@@ -269,7 +269,7 @@ def _evenly(radius: float, count: int) -> np.ndarray:
 
 def _candidates(situation: _Situation, argument: str) -> np.ndarray | None:
     """Return radii of all sizes up to where m vanishes, denser where the integral grows."""
-    m = situation.singular_values(argument, _SCALES)
+    m = situation.singular_values(argument, _SCALES, _LOOK)
     positive = int(np.count_nonzero(m))
     if positive == 0:
         return None

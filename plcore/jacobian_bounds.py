@@ -25,9 +25,8 @@ import numpy as np
 from . import checks
 from .bounds import ball_bounds
 from .hypotheses import activations_smooth
-from .jacobian_expansion import CentreValues, Expansion, third_derivative_bound
+from .jacobian_expansion import ROUNDS, CentreValues, Expansion, third_derivative_bound
 from .objectives import LeastSquares
-from .verdicts import increasing_radii
 
 __all__ = [
     "BOUNDS",
@@ -55,7 +54,10 @@ def _checked(problem: LeastSquares, w: Any, radii: Any) -> tuple[np.ndarray, np.
     if not smooth.holds:
         raise ValueError(smooth.detail)
     w = problem.check_point(checks.finite_array(w, "w", ndim=1))
-    return w, increasing_radii(radii)
+    radii = checks.finite_array(radii, "radii", ndim=1)
+    if radii[0] <= 0 or not (np.diff(radii) > 0).all():
+        raise ValueError("radii must be positive and increasing, but are not.")
+    return w, radii
 
 
 def _monotone(bounds: np.ndarray) -> np.ndarray:
@@ -63,6 +65,7 @@ def _monotone(bounds: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(np.maximum(bounds, 0.0)[::-1])[::-1]
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def plain(problem: LeastSquares, w: Any, radii: Any) -> np.ndarray:
     """Return m(s) = σ_min(J(w)) − H s, at least 0.
 
@@ -141,6 +144,7 @@ def splits(depth: int) -> np.ndarray:
     return np.minimum(np.array(rows) / cells, 1.0)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def first_layer(problem: LeastSquares, w: Any, radii: Any) -> np.ndarray:
     """Return m(s) = √μ · min over splits and samples of (|q(x_i, w)| − γ_i)₊.
 
@@ -240,6 +244,7 @@ def any_n(problem: LeastSquares, w: Any, radii: Any) -> np.ndarray:
     return np.zeros(len(radii)) if expansion is None else expansion_bounds(expansion, radii)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def expanded(problem: LeastSquares, w: np.ndarray) -> Expansion | None:
     """Return the expansion at a checked w; None if J(w) has not full row rank."""
     network, n = problem.network, problem.size
@@ -260,10 +265,10 @@ def expanded(problem: LeastSquares, w: np.ndarray) -> Expansion | None:
     return None if expansion.singular_values[0] <= 0 else expansion
 
 
-def expansion_bounds(expansion: Expansion, radii: np.ndarray) -> np.ndarray:
+@np.errstate(over="ignore", invalid="ignore")
+def expansion_bounds(expansion: Expansion, radii: np.ndarray, rounds: int = ROUNDS) -> np.ndarray:
     """Return m(s) of `any_n` for checked radii."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _monotone(expansion.least_singular_values(radii))
+    return _monotone(expansion.least_singular_values(radii, rounds))
 
 
 #: Each bound by the name of the argument that rests on it.

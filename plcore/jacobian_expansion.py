@@ -16,7 +16,10 @@ from . import checks
 from .activations import Activation
 from .network import FeedForward
 
-__all__ = ["CentreValues", "Expansion", "third_derivative_bound"]
+__all__ = ["ROUNDS", "CentreValues", "Expansion", "third_derivative_bound"]
+
+# Rounds of alternating minimisation over the free parameters of a bound.
+ROUNDS = 24
 
 Forms = dict[tuple[str, int], np.ndarray]
 
@@ -67,6 +70,8 @@ class CentreValues:
         self.w, self.X = w, X
         self.trace = trace = network.propagate(w, X)
         self.signals = network.signals(trace)
+        for values in (trace.outputs, *self.signals, *trace.weights):
+            checks.within_range(np.square(values), "The square of a signal or a weight")
         pairs = zip(trace.weights[1:], self.signals[1:], strict=True)
         self.pulled = [weight.T @ signal for weight, signal in pairs]
         self.sizes = [float(np.linalg.norm(weight, 2)) for weight in trace.weights]
@@ -276,7 +281,7 @@ class Expansion:
             found.append(flat.reshape(len(radii), *grams.shape[1:]))
         return np.stack(found)
 
-    def least_singular_values(self, radii: np.ndarray, rounds: int = 24) -> np.ndarray:
+    def least_singular_values(self, radii: np.ndarray, rounds: int = ROUNDS) -> np.ndarray:
         """Return lower bounds on σ_min(J(v)) over B(w, s), one for each radius; may be negative.
 
         The free parameters c and a come from `rounds` rounds of alternating minimisation: for a
