@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .flow import gradient_flow as gradient_flow
     from .network import FeedForward as FeedForward
     from .objectives import LeastSquares as LeastSquares
+    from .verification import verify as verify
 
 __version__ = "0.1.0"
 
@@ -33,12 +34,14 @@ _NAMES = {
     "certify": "certificates",
     "gradient_descent": "descent",
     "gradient_flow": "flow",
+    "verify": "verification",
 }
 _MODULES = (
     "activations",
     "architectures",
     "bounds",
     "certificates",
+    "claims",
     "criterion",
     "curvature",
     "descent",
@@ -58,11 +61,12 @@ _MODULES = (
     "positive_start",
     "results",
     "toys",
+    "verification",
     "wide_networks",
     "worst_points",
 )
 
-__all__ = ["FeedForward", "LeastSquares", "certify", "gradient_descent", "gradient_flow"]
+__all__ = ["FeedForward", "LeastSquares", "certify", "gradient_descent", "gradient_flow", "verify"]
 
 
 def __getattr__(name: str) -> Any:

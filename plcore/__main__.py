@@ -1,158 +1,132 @@
-"""The command line: ``python -m plcore refresh`` executes the book's notebooks in place."""
+"""The command line: ``python -m plcore`` verifies and searches certificates, and runs notebooks.
+
+``certify ARRAYS.npz CERTIFICATE.json --widths 50 10 10 1 --activation tanh`` searches for a proof
+that gradient descent converges; ``verify CERTIFICATE.json ARRAYS.npz`` proves what it found, or
+not; ``refresh`` executes the book's notebooks in place.  ARRAYS.npz holds X, y and w.
+"""
 
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
-import os
 import sys
 import time
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
-# One thread each: the stored numbers don't depend on how a machine splits its sums.
-_THREADS = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1"
-)
-_SECONDS_PER_CELL = 120
-_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-_KEPT_CELL_METADATA = ("mystnb", "tags")
-# Figures that the README and the landing page show too, by their names in the chapters.
-_PICTURES = {"fig-race": "figure-1.png"}
-_METADATA = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
+import numpy as np
+
+from . import activations
+from .claims import Certificate
+from .network import FeedForward
+from .notebooks import faults, refresh
+from .objectives import LeastSquares
+
+_ARRAYS = ("X", "y", "w")
+_LARGEST_ARRAY = 2**32  # bytes
 
 
-def source_hash(notebook: Any) -> str:
-    """Return a hash of a notebook's code, which tells whether its outputs are of this code."""
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16]
-
-
-def normalize(notebook: Any) -> None:
-    """Bring a notebook to the form that the book stores, in place.
-
-    Widget views and their state, timestamps, tool-specific metadata and versions go; cells are
-    counted 1, 2, …; consecutive texts on one stream become one; cells without a name of their own
-    get one from their content.
-    """
-    import nbformat
-
-    refreshed = notebook.metadata.get("plcore", {}).get("code")
-    notebook.metadata = nbformat.from_dict({**_METADATA, "plcore": {"code": refreshed}})
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
-    count = 0
-    names: set[str] = set()
-    for cell in notebook.cells:
-        name = cell.get("id")
-        if not name or name in names:
-            name = hashlib.sha256(f"{len(names)} {cell.source}".encode()).hexdigest()[:8]
-        cell["id"] = name
-        names.add(name)
-        kept = {key: cell.metadata[key] for key in _KEPT_CELL_METADATA if cell.metadata.get(key)}
-        cell.metadata = nbformat.from_dict(kept)
-        if cell.cell_type == "code":
-            count += 1
-            cell.execution_count = count
-            cell.outputs = _normal_outputs(cell.outputs, count)
-
-
-def _normal_outputs(outputs: list[Any], count: int) -> list[Any]:
-    kept: list[Any] = []
-    for output in outputs:
-        if output.output_type == "stream":
-            if kept and kept[-1].output_type == "stream" and kept[-1].name == output.name:
-                kept[-1].text += output.text
-                continue
-        elif output.output_type != "error":
-            output.data.pop(_WIDGET_VIEW, None)
-            output.metadata = {}
-            if output.output_type == "execute_result":
-                output.execution_count = count
-            if not output.data:
-                continue
-        kept.append(output)
-    return kept
-
-
-def _stale_pictures(path: Path, notebook: Any) -> dict[Path, bytes]:
-    """Return the files of `_PICTURES` that are not as the notebook's outputs, with their bytes."""
-    stale = {}
-    for cell in notebook.cells:
-        name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
-        if name in _PICTURES:
-            file = path.parent / "_static" / _PICTURES[name]
-            shown = [output.get("data", {}).get("image/png") for output in cell.outputs]
-            picture = base64.b64decode(next(filter(None, shown)))
-            if not file.is_file() or file.read_bytes() != picture:
-                stale[file] = picture
-    return stale
-
-
-def refresh(path: Path) -> bool:
-    """Execute a notebook in a fresh kernel and store its outputs; return whether it changed.
-
-    A figure that stands outside the chapters too is written to its file.
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read X, y and w from an .npz file, without ever unpickling anything.
 
     Raises
     ------
-    nbclient.exceptions.CellExecutionError
-        If a cell fails; the file is left as it was.
+    ValueError
+        If the file cannot be read, lacks an array, or holds one that is no array of numbers.
     """
-    import nbformat
-    from nbclient import NotebookClient
-
-    before = path.read_text(encoding="utf-8")
-    notebook = nbformat.reads(before, as_version=4)
-    client = NotebookClient(
-        notebook,
-        timeout=_SECONDS_PER_CELL,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(path.parent)}},
-        record_timing=False,
-        store_widget_state=False,
-        extra_arguments=["--log-level=ERROR"],
-    )
-    client.execute(env={**os.environ, **_THREADS, "TQDM_DISABLE": "1"})
-    notebook.metadata["plcore"] = {"code": source_hash(notebook)}
-    normalize(notebook)
-    after = nbformat.writes(notebook) + "\n"
-    if after != before:
-        path.write_text(after, encoding="utf-8")
-    pictures = _stale_pictures(path, notebook)
-    for file, picture in pictures.items():
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(picture)
-    return after != before or bool(pictures)
-
-
-def faults(path: Path) -> list[str]:
-    """Return what keeps a notebook from being as `refresh` leaves it, a sentence each."""
-    import nbformat
-
-    text = path.read_text(encoding="utf-8")
-    notebook = nbformat.reads(text, as_version=4)
-    found = []
-    for number, cell in enumerate(notebook.cells, start=1):
-        if cell.cell_type == "code" and cell.execution_count is None:
-            found.append(f"cell {number} was never executed, or its outputs were stripped")
-    if notebook.metadata.get("plcore", {}).get("code") != source_hash(notebook):
-        found.append("the code was edited after its outputs were stored")
-    normalize(notebook)
-    if not found and nbformat.writes(notebook) + "\n" != text:
-        found.append("the file isn't in the form that the refresh command writes")
-    if not found:
-        found += [f"{file} isn't the stored figure" for file in _stale_pictures(path, notebook)]
+    found = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+        for name in _ARRAYS:
+            if f"{name}.npy" not in sizes:
+                raise ValueError(f"{path} must hold the arrays X, y and w, but lacks {name}.")
+            if sizes[f"{name}.npy"] > _LARGEST_ARRAY:
+                raise ValueError(
+                    f"The array {name} in {path} has more than {_LARGEST_ARRAY} bytes."
+                )
+        with np.load(path, allow_pickle=False) as arrays:
+            for name in _ARRAYS:
+                found[name] = _array(arrays, name, path)
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"{path} cannot be read as an .npz file: {reason}.") from error
     return found
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m plcore", description=__doc__)
+def _array(arrays: Any, name: str, path: Path) -> np.ndarray:
+    try:
+        return np.asarray(arrays[name])
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, OverflowError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(
+            f"The array {name} in {path} is no plain array of numbers: {reason}."
+        ) from error
+
+
+def _problem(arrays: dict[str, np.ndarray], widths: Any, names: Any) -> LeastSquares:
+    hidden = tuple(activations.named(name) for name in names)
+    if len(hidden) == 1:
+        hidden = hidden * max(len(widths) - 2, 1)
+    return LeastSquares(FeedForward(widths, hidden), arrays["X"], arrays["y"])
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from .verification import verify
+
+    try:
+        text = options.certificate.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{options.certificate} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{options.certificate} is not a text file in UTF-8.") from error
+    certificate = Certificate.from_json(text)
+    arrays = load_arrays(options.arrays)
+    problem = _problem(arrays, certificate.widths, certificate.activations)
+    verification = verify(certificate, problem, arrays["w"])
+    print(verification)
+    if verification.verified:
+        print("Therefore:", *certificate.claims(), sep="\n  ")
+    return 0 if verification.verified else 1
+
+
+def _certify(options: argparse.Namespace) -> int:
+    from .certificates import certify
+
+    arrays = load_arrays(options.arrays)
+    problem = _problem(arrays, options.widths, options.activation)
+    found = certify(problem, arrays["w"])
+    print(found)
+    if isinstance(found, Certificate):
+        try:
+            options.certificate.write_text(found.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise ValueError(
+                f"{options.certificate} cannot be written: {error.strerror}."
+            ) from error
+        return 0
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m plcore", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
+
+    command = commands.add_parser("verify", help="prove a certificate in ball arithmetic")
+    command.add_argument("certificate", type=Path, help="a certificate, as JSON")
+    command.add_argument("arrays", type=Path, help="an .npz file with X, y and w")
+
+    command = commands.add_parser("certify", help="search for a certificate and write it")
+    command.add_argument("arrays", type=Path, help="an .npz file with X, y and w")
+    command.add_argument("certificate", type=Path, help="where to write it, as JSON")
+    command.add_argument(
+        "--widths", type=int, nargs="+", required=True, help="input, hidden widths and 1"
+    )
+    command.add_argument(
+        "--activation", nargs="+", required=True, help="one for all hidden layers, or one for each"
+    )
+
     command = commands.add_parser(
         "refresh", help="execute notebooks in place and store their outputs"
     )
@@ -162,7 +136,26 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument(
         "--check", action="store_true", help="change nothing; fail if a refresh is due"
     )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    It is 0 if what was asked for came out, 1 if not, and 2 if the input cannot be used.
+    """
+    parser = _parser()
     options = parser.parse_args(arguments)
+    if options.command == "refresh":
+        return _notebooks(options, parser)
+    try:
+        return _verify(options) if options.command == "verify" else _certify(options)
+    except (ValueError, TypeError, OverflowError, ImportError) as error:
+        print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _notebooks(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     paths = options.notebooks or sorted(Path("chapters").glob("*.ipynb"))
     if not paths:
         parser.error("there are no notebooks in chapters/ here; name some, or change the folder")

@@ -32,6 +32,7 @@ ARGUMENTS = ("plain", "first layer", "any n", "positive start")
 FRACTIONS = (1e-6, 1e-12)
 
 _FORMAT = "plcore certificate 1"
+_CAVEAT = "This is a claim; plcore.verify proves it, or says what it could not prove."
 
 
 def digest(problem: Any, w: Any) -> str:
@@ -237,7 +238,7 @@ class Certificate(Result):
         left = left / ((1 - self.slack) * float(self.singular_values[-1]))
         return np.minimum(self.radius, left)
 
-    def sentences(self) -> tuple[str, ...]:
+    def claims(self) -> tuple[str, ...]:
         """Return what is claimed in plain English; every number is rounded to the safe side."""
         first, second = (f"{count:,}" for count in self.steps)
         targets = "the only target" if self.samples == 1 else f"all {self.samples} targets"
@@ -250,7 +251,6 @@ class Certificate(Result):
             f"at least {_rounded(100 * self.rate, up=False)} % a step: to a millionth of the "
             f"present loss after at most {first} steps, and to a millionth of that after at most "
             f"{second}.",
-            "This is a claim; plcore.verify proves it, or says what it could not prove.",
         )
 
     def _title(self) -> str:
@@ -270,11 +270,11 @@ class Certificate(Result):
     def __str__(self) -> str:
         """Return the claim as sentences, and what it rests on."""
         title, *rows = super().__str__().split("\n")
-        lines = [line for sentence in self.sentences() for line in _wrapped(sentence)]
+        lines = [line for sentence in (*self.claims(), _CAVEAT) for line in _wrapped(sentence)]
         return "\n".join([title, *lines, "It rests on", *rows])
 
     def _repr_html_(self) -> str:
-        said = " ".join(html.escape(sentence) for sentence in self.sentences())
+        said = " ".join(html.escape(sentence) for sentence in (*self.claims(), _CAVEAT))
         return f"<p>{said}</p>{super()._repr_html_()}"
 
     def to_json(self) -> str:
