@@ -98,7 +98,7 @@ OUTSIDE = {
     "fair_race": {"joblib", "numpy", "scipy", "tqdm"},
     "figures": {"IPython", "cycler", "ipywidgets", "matplotlib", "numpy"},
     "svg": {"PIL", "matplotlib"},
-    "verification": {"numpy"},
+    "verification": {"flint", "numpy"},
 }
 EVERYWHERE = {"numpy", "scipy"}
 
