@@ -95,7 +95,7 @@ def product(
         each(activation, function, u[k : k + size], v[k : k + size], rho[k : k + size], rule)
         for k in range(0, len(rho), size)
     ]
-    return np.concatenate(parts)
+    return np.concatenate([np.zeros(0), *parts])
 
 
 Function = Callable[[Any], Any]

@@ -12,8 +12,9 @@ Every entry of it comes from expectations of products under centred Gaussian pai
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,16 @@ import numpy as np
 from . import checks
 from .activations import Activation
 from .gaussian_pairs import Rule, moment, normalizer, product, refined
+from .hypotheses import Hypotheses, Hypothesis
 from .results import Result
 
-__all__ = ["LimitGram", "convolutional_gram", "fully_connected_gram", "residual_gram"]
+__all__ = [
+    "LimitGram",
+    "convolutional_gram",
+    "fully_connected_gram",
+    "limit_hypotheses",
+    "residual_gram",
+]
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class LimitGram(Result):
     @property
     def is_positive(self) -> bool:
         """Whether λ_0 exceeds its estimated error; False means "not shown"."""
-        return self.least_eigenvalue > self.error
+        return bool(self.least_eigenvalue > self.error)
 
     def _title(self) -> str:
         return "Limit of the Gram matrix at infinite width"
@@ -82,6 +90,96 @@ def _symmetric(
     )
     found[columns, rows] = found[rows, columns]
     return found
+
+
+def limit_hypotheses(X: Any, activation: Activation | Sequence[Activation]) -> Hypotheses:
+    """Check what Du et al. assume of inputs and activation, one by one.
+
+    Unit norm; no two inputs parallel; Lipschitz with Lipschitz slope, analytic and no polynomial.
+    Then λ_0 > 0 at every depth.
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d)
+    activation : Activation or sequence of Activation
+
+    Returns
+    -------
+    Hypotheses
+        Rows that can be shown; ``.require()`` raises the sentences of those that fail.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type or shape.
+    """
+    X = checks.finite_array(X, "X", ndim=2)
+    if isinstance(activation, Activation):
+        activation = (activation,)
+    listed = checks.sequence(activation, "activation", "activations (or a single one)")
+    if not listed:
+        raise ValueError("activation must hold at least one activation, but is empty.")
+    for entry in listed:
+        checks.instance(entry, Activation, "each activation")
+    norms = np.linalg.norm(X, axis=1)
+    unit = bool(np.abs(norms - 1).max() <= 1e-9)
+    found = f"|x| lies between {norms.min():.6g} and {norms.max():.6g}"
+    if unit:
+        found = "|x| = 1 for every input"
+    else:
+        found += ", but must be 1 for every input: divide each by its norm, if that may be done"
+    return Hypotheses(
+        "Du et al. 2019",
+        (
+            Hypothesis("inputs of norm one", unit, f"{found}."),
+            _no_two_parallel(X, norms),
+            _analytic(listed),
+        ),
+    )
+
+
+def _no_two_parallel(X: np.ndarray, norms: np.ndarray) -> Hypothesis:
+    name = "no two inputs parallel"
+    if not norms.all():
+        return Hypothesis(name, False, "An input is zero, which is parallel to every other.")
+    unit = X / norms[:, None]
+    worst, pair = math.inf, (0, 0)
+    for i, j in combinations(range(len(X)), 2):
+        # sin of the angle, without the cancellation of 1 − cos².
+        gap = min(np.linalg.norm(unit[i] - unit[j]), np.linalg.norm(unit[i] + unit[j]))
+        if gap < worst:
+            worst, pair = float(gap), (i, j)
+    if worst == math.inf:
+        return Hypothesis(name, True, "There is one input only.")
+    holds = worst > 1e-12
+    detail = f"The least angle between two lines through inputs is about {worst:.3g}."
+    if not holds:
+        detail = f"Inputs {pair[0]} and {pair[1]} are parallel."
+    return Hypothesis(name, holds, detail)
+
+
+def _analytic(activations: tuple[Activation, ...]) -> Hypothesis:
+    """Lipschitz with Lipschitz slope, infinitely smooth, and no polynomial.
+
+    A polynomial with bounded slope is affine, and then its second derivative vanishes: that can be
+    read off the table.  That a smooth table is analytic is taken from its smoothness.
+    """
+    name, rough = "activation Lipschitz, smooth, analytic, no polynomial", None
+    for one in dict.fromkeys(activations):
+        if one.smoothness < math.inf:
+            rough = f"{one.name} has {one.smoothness:g} continuous derivatives."
+        elif not math.isfinite(_greatest(one, 1)) or not math.isfinite(_greatest(one, 2)):
+            rough = f"The slope or the second derivative of {one.name} is unbounded."
+        elif _greatest(one, 2) == 0:
+            rough = f"{one.name} is affine, so a polynomial."
+    if rough:
+        return Hypothesis(name, False, rough)
+    listed = ", ".join(dict.fromkeys(one.name for one in activations))
+    return Hypothesis(name, True, f"{listed}: yes, by its table.")
+
+
+def _greatest(activation: Activation, order: int) -> float:
+    return float(activation.magnitude(order, math.inf))
 
 
 def fully_connected_gram(

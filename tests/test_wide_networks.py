@@ -1,15 +1,19 @@
 """Finite networks of Du et al.: gradients, Gram blocks, their limits, and what training records."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from bad_input import assert_sentence, garbage_taken
 
-from plcore import activations
+from plcore import activations, wide_study
 from plcore.gaussian_pairs import normalization
 from plcore.infinite_width import fully_connected_gram, residual_gram
 from plcore.network import FeedForward
 from plcore.wide_networks import WideNetwork, train_wide
 
+STUDY = Path(__file__).parents[1] / "chapters" / "results" / "overparameterized.json"
 SHAPES = [(1, None), (2, None), (3, None), (1, 0.7), (2, 0.7), (4, 1.3)]
 
 
@@ -181,3 +185,64 @@ def test_what_is_wrong_in_its_own_way(call, kind, pattern):
         call()
     if kind is not OverflowError:
         assert_sentence(caught.value)
+
+
+def test_the_stored_study_is_what_its_function_computes(tmp_path, monkeypatch):
+    """One stored cell again; and the file holds every cell once, in order."""
+    stored = json.loads(STUDY.read_text(encoding="utf-8"))
+    names = ("activation", "architecture", "depth", "width")
+    keys = [tuple(cell[name] for name in names) for cell in stored]
+    assert len(set(keys)) == len(keys) == 152
+    key = ("softplus", "residual", 3, 32)
+    fresh = wide_study.study_cell(*wide_study.study_data(), *key)
+    kept = stored[keys.index(key)]
+    assert set(fresh) == set(kept)
+    for name, value in fresh.items():
+        assert kept[name] == (value if isinstance(value, str) else pytest.approx(value, rel=5e-3))
+    calls = []
+
+    def recorded(X, y, *key):
+        calls.append(key)
+        return dict(zip(names, key, strict=True))
+
+    monkeypatch.setattr(wide_study, "study_cell", recorded)
+    wide_study.write_study(tmp_path / "study.json")
+    assert calls == keys
+    text = (tmp_path / "study.json").read_text(encoding="utf-8")
+    assert [tuple(cell.values()) for cell in json.loads(text)] == keys
+    assert text.count("\n") == len(keys) + 2
+
+
+def test_a_cell_of_the_study_by_hand():
+    """Medians over starts, the greatest rate ratio, and λ_0 from the limit."""
+    points, targets = wide_study.study_data(4, 3, seed=1)
+    cell = wide_study.study_cell(
+        points, targets, "tanh", "fully connected", 2, 20, seeds=(3, 5, 8), steps=30
+    )
+    K = fully_connected_gram(points, activations.tanh, 2).matrix
+    least = np.linalg.eigvalsh(K)[0]
+    network = WideNetwork(3, 20, 2, activations.tanh)
+    rows = []
+    for seed in (3, 5, 8):
+        w = network.draw(np.random.default_rng([seed]))
+        G = network.gram(w, points)
+        step = 1 / np.linalg.eigvalsh(G.sum(axis=0))[-1]
+        run = train_wide(network, points, targets, w, step, 30)
+        bound = run.losses[0] * (1 - step * least / 2) ** np.arange(31)
+        start = np.linalg.eigvalsh(G[1])[0] / least
+        rows.append((start, run.drift.max() / least, (run.losses / bound)[1:].max()))
+    start, drift, ratio = np.array(rows).T
+    assert cell["limit_eigenvalue"] == pytest.approx(least, rel=1e-3)
+    assert cell["start"] == pytest.approx(np.median(start), rel=1e-3)
+    assert cell["drift"] == pytest.approx(np.median(drift), rel=1e-3)
+    assert cell["rate_ratio"] == pytest.approx(ratio.max(), rel=1e-3)
+
+
+def test_the_study_refuses_what_it_does_not_know():
+    points, targets = wide_study.study_data()
+    with pytest.raises(ValueError, match="architecture must be one of 'fully connected'"):
+        wide_study.study_limit(points, activations.tanh, "recurrent", 2)
+    with pytest.raises(ValueError, match="no activation 'tanj'"):
+        wide_study.study_cell(points, targets, "tanj", "residual", 2, 8)
+    with pytest.raises(ValueError, match="samples must be at least 1, but is 0"):
+        wide_study.study_data(0)
