@@ -16,10 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from scipy import stats
 from tqdm import tqdm
 
 from . import checks, initialization
@@ -29,17 +31,29 @@ from .network import FeedForward
 from .objectives import LeastSquares
 from .results import Result
 
-__all__ = ["STARTS", "Race", "Setting", "race", "sweep"]
+__all__ = ["SOURCES", "STARTS", "Race", "Setting", "median_interval", "race", "sweep"]
 
 STARTS = ("positive", "LeCun", "absolute LeCun", "conditioned LeCun")
 """The starts (i)–(iv) of Section 3: positive, LeCun, its absolute value, LeCun in a box."""
+
+SOURCES = ("gaussian", "digits", "diabetes")
+"""Where the data come from: see `Setting`; the last two need scikit-learn."""
+
+_LENGTH_SCALE = 1.0  # of the Fourier features, in standard deviations of a diabetes column
 
 
 @dataclass(frozen=True)
 class Setting(Result):
     """Everything that defines one training run, but for its seed and its start.
 
-    Inputs have independent N(0, 1/d) entries, so |x| is about 1; targets are N(0, 1).
+    The inputs of every source have |x| about 1:
+
+    * "gaussian": x = √(1 − ρ) z + √ρ u, where z and u have independent N(0, 1/d) entries and u is
+      common to all inputs; targets are N(0, 1).  The paper's experiments have ρ = 0.
+    * "digits": scikit-learn's 8 × 8 images (d = 64), less the mean image; targets are 1 for an odd
+      digit and −1 for an even one.
+    * "diabetes": scikit-learn's ten columns, standardized and lifted to d random Fourier features
+      √(2/d) cos(v·x + b), v ~ N(0, I), b uniform; targets are the standardized progression.
 
     Parameters
     ----------
@@ -60,11 +74,16 @@ class Setting(Result):
         Step size η of gradient descent, in units of (parameter)²/loss.
     steps : int
         Number of steps.
+    source : str
+        One of `SOURCES`.  Of a real data set each seed draws its own n samples.
+    correlation : float
+        ρ in [0, 1), for Gaussian inputs.
 
     Raises
     ------
     TypeError, ValueError
-        If a number is not of the kind stated, or there is no such activation.
+        If a number is not of the kind stated, there is no such activation, or the source does not
+        have so many samples or this dimension.
     """
 
     samples: int = 20
@@ -75,6 +94,8 @@ class Setting(Result):
     box: float = 1.0
     step_size: float = 0.02
     steps: int = 3000
+    source: str = "gaussian"
+    correlation: float = 0.0
 
     def __post_init__(self) -> None:
         """Check each number."""
@@ -86,6 +107,13 @@ class Setting(Result):
         checks.positive_number(self.box, "box")
         checks.positive_number(self.step_size, "step_size")
         self.network()
+        checks.one_of(self.source, SOURCES, "source")
+        if not 0 <= checks.number(self.correlation, "correlation") < 1:
+            raise ValueError(f"correlation must be in [0, 1), but is {self.correlation}.")
+        if self.source != "gaussian" and self.samples > len(_table(self.source)[0]):
+            raise ValueError(f"There are fewer than {self.samples} samples in {self.source}.")
+        if self.source == "digits" and self.dimension != 64:
+            raise ValueError(f"dimension must be 64 for digits, but is {self.dimension}.")
 
     def network(self) -> FeedForward:
         """Return the network of this setting."""
@@ -93,9 +121,41 @@ class Setting(Result):
 
     def data(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs X of shape (n, d) and targets y of shape (n,) of one seed."""
+        if self.source != "gaussian":
+            X, y, chosen = self._drawn(seed)
+            return X[chosen], y[chosen]
         rng = np.random.default_rng([seed, 0])
         X = rng.standard_normal((self.samples, self.dimension)) / math.sqrt(self.dimension)
-        return X, rng.standard_normal(self.samples)
+        y = rng.standard_normal(self.samples)
+        if self.correlation:
+            common = rng.standard_normal(self.dimension) / math.sqrt(self.dimension)
+            X = math.sqrt(1 - self.correlation) * X + math.sqrt(self.correlation) * common
+        return X, y
+
+    def held_out(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the inputs and targets of a real data set that `data` leaves out.
+
+        Raises
+        ------
+        ValueError
+            If the source is Gaussian.
+        """
+        if self.source == "gaussian":
+            raise ValueError("Only a real data set has held-out samples; source is 'gaussian'.")
+        X, y, chosen = self._drawn(seed)
+        rest = np.setdiff1d(np.arange(len(y)), chosen)
+        return X[rest], y[rest]
+
+    def _drawn(self, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return all inputs and targets of a real data set, and the indices of one seed."""
+        X, y = _table(self.source)
+        rng = np.random.default_rng([seed, 0])
+        chosen = np.argsort(rng.uniform(size=len(y)), kind="stable")[: self.samples]
+        if self.source == "diabetes":
+            v = rng.standard_normal((X.shape[1], self.dimension)) / _LENGTH_SCALE
+            b = rng.uniform(0.0, 2 * math.pi, self.dimension)
+            X = math.sqrt(2 / self.dimension) * np.cos(X @ v + b)
+        return X, y, chosen
 
     def start(self, kind: str, seed: int) -> np.ndarray:
         """Return the start `kind`, one of `STARTS`, of one seed; shape (p,).
@@ -236,6 +296,56 @@ def sweep(
         final = np.concatenate([final for _, final in mine], axis=1)[:, order]
         races.append(Race(setting, starts, listed, losses, final))
     return races
+
+
+def median_interval(values: Any, level: float = 0.95) -> tuple[float, float, float]:
+    """Return the median of a sample between two order statistics, a confidence interval for it.
+
+    The k-th least and k-th greatest value enclose the median of the law with probability
+    1 − 2 P(Bin(m, ½) < k), whatever the law; k is the greatest for which that is at least `level`.
+
+    Parameters
+    ----------
+    values : array_like, shape (m,)
+        The sample; ∞ is a value like any other.
+    level : float, default 0.95
+        The confidence, in (0, 1).
+
+    Returns
+    -------
+    low, median, high : float
+        The median of an even sample is its lower middle value, which is ∞ only if most are.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are too few values for any interval at this level, or one is NaN.
+    """
+    level = checks.fraction(level, "level")
+    try:
+        sample = np.sort(np.asarray(values, dtype=float).ravel())
+    except (TypeError, ValueError):
+        raise TypeError(f"values must be numbers, but are {checks.shown(values)}.") from None
+    if not sample.size or np.isnan(sample).any():
+        raise ValueError("values must be at least one number, and none may be NaN.")
+    m = sample.size
+    k = int(stats.binom.ppf((1 - level) / 2, m, 0.5))  # the least k with P(Bin ≤ k) ≥ (1−level)/2
+    if k < 1:
+        raise ValueError(f"{m} values are too few for an interval at the level {level}.")
+    return float(sample[k - 1]), float(sample[(m - 1) // 2]), float(sample[m - k])
+
+
+@lru_cache
+def _table(source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return a real data set, scaled so that `Setting` can use it."""
+    from sklearn import datasets
+
+    if source == "digits":
+        X, digit = datasets.load_digits(return_X_y=True)
+        X = X - X.mean(axis=0)
+        return X / math.sqrt(np.square(X).sum(axis=1).mean()), 2.0 * (digit % 2) - 1
+    X, y = datasets.load_diabetes(return_X_y=True)
+    return (X - X.mean(axis=0)) / X.std(axis=0), (y - y.mean()) / y.std()
 
 
 def _train(
