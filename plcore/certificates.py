@@ -27,11 +27,14 @@ from .bounds import ball_bounds
 from .claims import FRACTIONS, Certificate, NotShown, digest
 from .guarantees import Inequality
 from .hypotheses import activations_smooth
-from .jacobian_expansion import ROUNDS, Expansion, third_derivative_bound
+from .jacobian_expansion import ROUNDS, Expansion
 from .objectives import LeastSquares
+from .positive_start_bounds import positive_start_bounds
 
 __all__ = ["certify", "first_certified"]
 
+# Bounds α itself at a positive start; `verification` has no proof of it in ball arithmetic.
+POSITIVE_START = "positive start"
 # The radii of the first look, over ten decades, and the numbers of radii of a certificate.
 _SCALES = 2.0 ** np.arange(-30.0, 5.0)
 _COUNTS = (1, 2, 4, 8, 16, 32)
@@ -59,7 +62,12 @@ class _Situation:
 
     def singular_values(self, argument: str, radii: np.ndarray, rounds: int = ROUNDS) -> np.ndarray:
         """Return m_j with a margin for rounding."""
-        if argument == "any n" and self.expansion is not None:
+        if argument == POSITIVE_START:
+            found = positive_start_bounds(
+                self.problem.network, self.problem.X, self.problem.y, self.w, radii
+            )
+            bounds = np.sqrt(self.problem.size / 4 * found.alphas)  # α = (4/n) m²
+        elif argument == "any n" and self.expansion is not None:
             bounds = jacobian_bounds.expansion_bounds(self.expansion, radii, rounds)
         else:
             bounds = jacobian_bounds.BOUNDS[argument](self.problem, self.w, radii)
@@ -81,8 +89,9 @@ class _Situation:
         # Of ε, (1 − ε) ε is greatest at ½; closer than this to equality is not shown.
         slack = np.where(most > 1e-6, np.minimum(0.5, (1 - 1e-6) * most), 0.0)
         beta = self.curvatures(radii)
-        rate = (1 - slack) * (2 * slack / beta) * (4 / self.problem.size) * least**2
-        return slack, beta, (1 - 1e-12) * rate
+        eta = (1 - 1e-12) * 2 * slack / beta
+        rate = (1 - 1e-12) * (1 - slack) * eta * (4 / self.problem.size) * least**2
+        return slack, beta, rate
 
 
 def certify(
@@ -101,7 +110,8 @@ def certify(
     Assumptions.  Any feedforward network with scalar output and smooth activations, any data.
 
     Constants.  m is the best of the functions of `jacobian_bounds`, the integral is bounded by
-    right end points, and r and ε are those with the best rate.
+    right end points, and r and ε are those with the best rate.  For a positive start,
+    `positive_start_bounds` bounds α itself, and m = √(nα/4).
 
     Parameters
     ----------
@@ -110,7 +120,8 @@ def certify(
     w : array_like, shape (p,)
         The weights; `network.pack` makes them from a list of layers.
     arguments : sequence of str, optional
-        Which of "first layer", "any n" and "plain" to try; all if left out.
+        Which of "plain", "first layer", "any n" and "positive start" to try.  If left out, the
+        first three: `verification` can prove these in ball arithmetic.
 
     Returns
     -------
@@ -170,6 +181,7 @@ def _prepare(
     known = tuple(jacobian_bounds.BOUNDS)
     if arguments is None:
         arguments = known
+    known = (*known, POSITIVE_START)
     tried = checks.sequence(arguments, "arguments", "names of arguments")
     if not tried:
         raise ValueError("arguments must name at least one argument, but is empty.")
@@ -201,25 +213,29 @@ def _prepare(
     length = float(np.linalg.norm(residual))
     scale = float(np.linalg.norm(problem.y) + np.linalg.norm(residual + problem.y))
     situation = _Situation(problem, w, length * (1 + 1e-12) + 1e-14 * scale, float(singular[0]))
-    return situation, _applicable(problem, tried), nothing
+    obstacles = {name: _obstacle(problem, w, name) for name in tried}
+    tried = tuple(name for name in tried if not obstacles[name])
+    if not tried:
+        return None, tried, NotShown(" ".join(obstacles.values()))
+    return situation, tried, nothing
 
 
-def _applicable(problem: LeastSquares, tried: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave out the arguments that cannot say anything here, if others are left."""
-    n, p = problem.size, problem.dimension
-    kept = []
-    for name in tried:
-        if name == "first layer" and n > problem.X.shape[1] + 1:
-            continue
-        if name == "any n" and (
-            n * n * p > jacobian_bounds.LARGEST_EXPANSION
-            or not all(
-                math.isfinite(third_derivative_bound(one)) for one in problem.network.activations
-            )
-        ):
-            continue
-        kept.append(name)
-    return tuple(kept)
+def _obstacle(problem: LeastSquares, w: np.ndarray, argument: str) -> str:
+    """Return why an argument cannot say anything here, as a sentence; empty if it can."""
+    n, d = problem.X.shape
+    if argument == "first layer" and n > d + 1:
+        return (
+            "The first-layer argument needs n ≤ d + 1 samples, "
+            f"but n = {n} exceeds d + 1 = {d + 1}."
+        )
+    try:
+        if argument == "any n":
+            jacobian_bounds.check_expandable(problem)
+        if argument == POSITIVE_START:
+            positive_start_bounds(problem.network, problem.X, problem.y, w, [1.0])
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _rank_deficient(problem: LeastSquares, singular: np.ndarray, floor: float) -> NotShown:

@@ -31,6 +31,7 @@ from .objectives import LeastSquares
 __all__ = [
     "BOUNDS",
     "any_n",
+    "check_expandable",
     "expanded",
     "expansion_bounds",
     "first_layer",
@@ -247,22 +248,27 @@ def any_n(problem: LeastSquares, w: Any, radii: Any) -> np.ndarray:
 @np.errstate(over="ignore", invalid="ignore")
 def expanded(problem: LeastSquares, w: np.ndarray) -> Expansion | None:
     """Return the expansion at a checked w; None if J(w) has not full row rank."""
-    network, n = problem.network, problem.size
-    for activation in network.activations:
+    check_expandable(problem)
+    if problem.size > problem.dimension:
+        return None
+    expansion = Expansion(CentreValues(problem.network, w, problem.X))
+    return None if expansion.singular_values[0] <= 0 else expansion
+
+
+def check_expandable(problem: LeastSquares) -> None:
+    """Refuse with a ValueError what `any_n` cannot say anything about."""
+    for activation in problem.network.activations:
         if not math.isfinite(third_derivative_bound(activation)):
             raise ValueError(
                 f"No bound on the third derivative of {activation.name} is known, and the bound "
                 "by second-order expansion needs one."
             )
-    if n**2 * problem.dimension > LARGEST_EXPANSION:
+    needed = problem.size**2 * problem.dimension
+    if needed > LARGEST_EXPANSION:
         raise ValueError(
-            f"The expansion needs n² p = {n**2 * problem.dimension:.2g} second derivatives at "
-            f"once, and more than {LARGEST_EXPANSION:.2g} are refused."
+            f"The expansion needs n² p = {needed:.2g} second derivatives at once, and more than "
+            f"{LARGEST_EXPANSION:.2g} are refused."
         )
-    if n > problem.dimension:
-        return None
-    expansion = Expansion(CentreValues(network, w, problem.X))
-    return None if expansion.singular_values[0] <= 0 else expansion
 
 
 @np.errstate(over="ignore", invalid="ignore")
