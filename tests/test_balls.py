@@ -10,6 +10,7 @@ from flint import arb
 from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mp, mpf
+from oracles import mpmath_activation
 from strategies import ROUGH, SMOOTH
 
 from plcore import balls as ball_arithmetic
@@ -199,32 +200,13 @@ def test_the_guess_behind_an_eigenvalue_bound_need_not_be_right(monkeypatch):
 # --- activations --------------------------------------------------------------------------------
 
 
-def exact_functions(name):
-    """σ of mpmath; its derivatives by its own differentiation."""
-    s = mpf(float(name.partition("(")[2].rstrip(")") or 0))
-    softplus = lambda u: mpmath.log1p(mpmath.exp(u)) if u < 200 else u + mpmath.exp(-u)  # noqa: E731
-    table = {
-        "tanh": mpmath.tanh,
-        "arctan": mpmath.atan,
-        "arcsinh": mpmath.asinh,
-        "sigmoid": lambda u: 1 / (1 + mpmath.exp(-u)),
-        "shifted_sigmoid": lambda u: 1 / (1 + mpmath.exp(-u)) - mpf(1) / 2,
-        "softplus": softplus,
-        "shifted_softplus": lambda u: softplus(u) - mpmath.log(2),
-        "smooth_leaky_relu": lambda u: s * u + (1 - s) * (softplus(u) - mpmath.log(2)),
-        "gelu": lambda u: u * mpmath.ncdf(u),
-        "identity": lambda u: u,
-    }
-    return table[name.partition("(")[0]]
-
-
 POINTS = (-30.0, -5.25, -1.0, -0.3, -1e-8, 0.0, 1e-200, 0.1, 0.7, 2.0, 9.5, 41.0)
 
 
 @pytest.mark.parametrize("activation", SMOOTH, ids=lambda each: each.name)
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_activations_hold_the_true_values(activation, order):
-    function, table = exact_functions(activation.name), ball_activation(activation.name)
+    function, table = mpmath_activation(activation.name), ball_activation(activation.name)
     found = table.at(order, balls(POINTS))
     for u, x in zip(POINTS, found, strict=True):
         with mp.workdps(120):
@@ -318,6 +300,18 @@ def test_extreme_arguments_give_no_false_number():
                 if np.isfinite(value):
                     assert not found < value - 1e-15 * (1 + abs(value)), (activation.name, order, u)
                     assert not found > value + 1e-15 * (1 + abs(value)), (activation.name, order, u)
+
+
+@pytest.mark.parametrize("activation", SMOOTH, ids=lambda each: each.name)
+def test_the_steepest_curvature_is_the_greatest_third_derivative(activation):
+    bound = ball_activation(activation.name).steepest()
+    function = mpmath_activation(activation.name)
+    grid = np.linspace(-4, 4, 161)
+    with mp.workdps(60):
+        sizes = [abs(mpmath.diff(function, mpf(u), 3)) for u in grid]
+        low, high = ends(bound)
+        assert max(sizes) <= high + mpf(10) ** -30
+        assert low <= max(sizes) * (1 + mpf("0.002")) + mpf(10) ** -30
 
 
 @pytest.mark.parametrize(
