@@ -32,13 +32,10 @@ def covering_splits(depth: int, parts: int) -> np.ndarray:
     If Σ r_ℓ² ≤ s², then k_ℓ = max(⌈K r_ℓ²/s²⌉, 1) − 1 has Σ k_ℓ ≤ K − 1, and raising some k_ℓ
     makes that an equality; u_ℓ = (k_ℓ + 1)/K.
     """
-    found = [()]
-    left = [parts - 1]
+    found: list[tuple[int, ...]] = [()]
     for _ in range(depth - 1):
-        pairs = [((*k, one), rest - one) for k, rest in zip(found, left, strict=True)
-                 for one in range(rest + 1)]
-        found, left = [k for k, _ in pairs], [rest for _, rest in pairs]
-    whole = [(*k, rest) for k, rest in zip(found, left, strict=True)]
+        found = [(*k, one) for k in found for one in range(parts - sum(k))]
+    whole = [(*k, parts - 1 - sum(k)) for k in found]
     return (np.array(whole, dtype=float) + 1) / parts
 
 
@@ -154,9 +151,7 @@ class Start:
                 if activation.softplus_form is not None:
                     change = np.minimum(change, activation.functions[0](move) - zero)
             if shared and low == high:
-                uneven = np.minimum(
-                    uneven, np.sqrt(1 + np.square(bend * move / mean) / width)
-                )
+                uneven = np.minimum(uneven, np.sqrt(1 + np.square(bend * move / mean) / width))
             moves.append(move)
             path_slopes.append(path)
             top_slopes.append(top)

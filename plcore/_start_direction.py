@@ -63,9 +63,7 @@ def _turn(start: Start, reach: Reach, widest: float) -> _Turn:
     return _Turn(signal, base, spread, remainder)
 
 
-def least_push(
-    start: Start, reach: Reach, residuals: ResidualDirection, cells: int
-) -> np.ndarray:
+def least_push(start: Start, reach: Reach, residuals: ResidualDirection, cells: int) -> np.ndarray:
     """Return lower bounds on |J(v)ᵀe|/|e| that use where e can point, one for each split."""
     plain = np.sqrt(residuals.least) * reach.signal
     if np.isnan(reach.signal).any():
@@ -82,7 +80,5 @@ def least_push(
     most = np.maximum(high + turn.spread, least)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         part = np.where(least > 0, 0.5 * (most / least - 1), np.inf)
-    ratio = residuals.least_ratio(
-        length * reach.budgets[0] + turn.constant, turn.remainder, part
-    )
+    ratio = residuals.least_ratio(length * reach.budgets[0] + turn.constant, turn.remainder, part)
     return np.maximum(np.sqrt(ratio) * least, plain).min(axis=0)

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import checks, hypotheses
 from ._residual_direction import ResidualDirection
-from ._start_bounds import Start, covering_splits
+from ._start_bounds import Reach, Start, covering_splits
 from ._start_direction import least_push
 from .hypotheses import Hypotheses, Hypothesis
 from .initialization import positive
@@ -73,9 +73,7 @@ class PositiveStartBounds(Result):
 
     def integral_criterion(self, epsilon: float = 0.0) -> IntegralCriterion:
         """Decide the integral criterion (T2) from these bounds, with slack ε in [0, 1)."""
-        return integral_criterion_from_bounds(
-            self.loss, self.radii, self.alphas, epsilon=epsilon
-        )
+        return integral_criterion_from_bounds(self.loss, self.radii, self.alphas, epsilon=epsilon)
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def _hypotheses(network: FeedForward, start: np.ndarray) -> Hypotheses:
     )
 
 
-class _Setting:
+class Setting:
     """One data set and one start, checked; and what does not depend on the radius."""
 
     def __init__(self, network: FeedForward, X: Any, y: Any) -> None:
@@ -162,10 +160,19 @@ class _Setting:
         self.splits = covering_splits(depth, _PARTS.get(depth, 6))
         self.coarse = covering_splits(depth, _COARSE_PARTS.get(depth, 4))
 
+    @classmethod
+    def from_start(cls, network: Any, X: Any, y: Any, start: Any) -> Setting:
+        """Check all arguments of a public function at once."""
+        setting = cls(checks.instance(network, FeedForward, "network"), X, y)
+        start = network.check_parameters(checks.finite_array(start, "start", ndim=1))
+        _hypotheses(network, start).require()
+        setting.begin(start)
+        return setting
+
     def begin(self, start: np.ndarray) -> None:
         """Take a start."""
         self.layers = self.network.layers(start)
-        self.start = Start(self.network, self.layers, self.X)
+        self.begun = Start(self.network, self.layers, self.X)
 
     def pushes(self, radii: np.ndarray, improvements: tuple[str, ...]) -> np.ndarray:
         """Return lower bounds on |J(v)ᵀe(v)|/|e(v)| over the balls of the given radii."""
@@ -175,21 +182,23 @@ class _Setting:
             if "biases" in improvements or "direction" in improvements:
                 floor = max(floor, math.sqrt(self.residuals.least))
             shared = "shared" in improvements
-            found = self._reach(radii, self.splits, shared, "split" in improvements).signal
-            best = np.maximum(best, floor * found.min(axis=0))
+            split = "split" in improvements
+            found = self.reach(radii, self.splits, shared=shared, split=split)
+            best = np.maximum(best, floor * found.signal.min(axis=0))
             if "direction" in improvements:
-                found = self._reach(radii, self.coarse, shared, "split" in improvements)
-                flat = least_push(self.start, found, self.residuals, _CELLS)
-                best = np.maximum(best, flat.min(axis=0))
+                found = self.reach(radii, self.coarse, shared=shared, split=split)
+                turned = least_push(self.begun, found, self.residuals, _CELLS)
+                best = np.maximum(best, turned.min(axis=0))
         best = np.where(np.isfinite(best), best, 0.0) * _SAFE
         return np.maximum.accumulate(best[::-1])[::-1]
 
-    def _reach(self, radii: np.ndarray, splits: np.ndarray, shared: bool, split: bool) -> Any:
+    def reach(self, radii: np.ndarray, splits: np.ndarray, *, shared: bool, split: bool) -> Reach:
+        """Return the bounds for every split of every radius, arrays (splits, radii)."""
         if not split:
             splits = np.ones((1, self.network.depth))
         budgets = list(np.sqrt(splits.T)[:, :, None] * radii)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            return self.start.reach(budgets, shared)
+            return self.begun.reach(budgets, shared)
 
     def _entries(self, radii: np.ndarray) -> np.ndarray:
         """Remark 2.6's bound as a function of the radius."""
@@ -202,7 +211,9 @@ class _Setting:
         floor = self.spectrum.least_singular * math.sqrt(network.widths[1])
         return floor * np.maximum(scale - radii, 0.0) * gain
 
-    def radii(self, improvements: tuple[str, ...], criterion: str, count: int) -> np.ndarray:
+    def radii(
+        self, improvements: tuple[str, ...], criterion: str, count: int, times: float = 1.5
+    ) -> np.ndarray:
         """Choose radii that matter: up to where the criterion is met, or nothing is left."""
         weight = self.layers[-1][0]
         whole = float(np.linalg.norm(weight)) + 1e-300
@@ -210,11 +221,22 @@ class _Setting:
         push = self.pushes(trial, improvements)
         if criterion == "integral":
             total = np.cumsum(push * np.diff(trial, prepend=0.0))
-            last = np.flatnonzero(total >= 1.5 * self.size)
+            last = np.flatnonzero(total >= times * self.size)
         else:
             last = np.flatnonzero(np.arange(40) == int(np.argmax(push * trial)) + 1)
         top = trial[last[0]] if len(last) else trial[min(int((push > 0).sum()), 39)]
         return float(top) * np.square(np.arange(1, count + 1) / count)
+
+    def bounds(
+        self, radii: Any, improvements: tuple[str, ...], *, count: int, times: float
+    ) -> PositiveStartBounds:
+        """Return the bounds on α at given radii, or at `count` chosen ones."""
+        if radii is None:
+            radii = self.radii(improvements, "integral", count, times)
+        radii = increasing_radii(radii)
+        push = self.pushes(radii, improvements)
+        alphas = 4 / len(self.y) * np.square(push)
+        return PositiveStartBounds(radii, alphas, self.loss, improvements)
 
 
 def positive_start_bounds(
@@ -272,17 +294,8 @@ def positive_start_bounds(
     ----------
     Ours; Section A.3 of the paper has the first bound.
     """
-    setting = _Setting(checks.instance(network, FeedForward, "network"), X, y)
-    start = checks.finite_array(start, "start", ndim=1)
-    improvements = _checked_improvements(improvements)
-    _hypotheses(network, start).require()
-    setting.begin(start)
-    if radii is None:
-        radii = setting.radii(improvements, "integral", 64)
-    radii = increasing_radii(radii)
-    push = setting.pushes(radii, improvements)
-    alphas = 4 / len(setting.y) * np.square(push)
-    return PositiveStartBounds(radii, alphas, setting.loss, improvements)
+    setting = Setting.from_start(network, X, y, start)
+    return setting.bounds(radii, _checked_improvements(improvements), count=64, times=1.5)
 
 
 def certified_output_scale(
@@ -319,7 +332,7 @@ def certified_output_scale(
     TypeError, ValueError
         If a hypothesis fails, or an argument has the wrong type or shape.
     """
-    setting = _Setting(checks.instance(network, FeedForward, "network"), X, y)
+    setting = Setting(checks.instance(network, FeedForward, "network"), X, y)
     checks.one_of(criterion, ("integral", "radius"), "criterion")
     improvements = _checked_improvements(improvements)
     unit = positive(network, 1.0, hidden)

@@ -1,0 +1,68 @@
+"""An upper bound on the curvature of the loss near a positive start, for given budgets.
+
+Along a unit direction whose part in layer ℓ has norm t_ℓ, the tangents obey |ż_ℓ| ≤ M_ℓ·t for each
+sample and (Σ_i |ż_ℓi|²)^½ ≤ N_ℓ·t for all together; N_L bounds J, and both bound ∇²f.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._start_bounds import Reach, Start
+
+__all__ = ["greatest_curvature"]
+
+
+def greatest_curvature(
+    start: Start, reach: Reach, residual: float, widest: float, samples: int
+) -> np.ndarray:
+    """Return upper bounds on n λ_max(∇²S)/2 where |e| ≤ `residual`, one for each split.
+
+    Parameters
+    ----------
+    start : Start
+    reach : Reach
+        From ``start.reach``.
+    residual : float
+        A bound on |e|.
+    widest : float
+        A bound on ‖X̃‖.
+    samples : int
+        n.
+    """
+    r = reach.budgets
+    shape = r[0].shape
+    depth, root = start.depth, np.sqrt(samples)
+    unit = np.eye(depth)
+    # ‖D_ℓ W_{ℓ+1}ᵀ‖, where the slopes differ from the start's by at most c″|Δz| in norm.
+    gains = []
+    for index, layer in enumerate(start.layers):
+        top, column = reach.top_slopes[index], float(np.linalg.norm(layer.weight, axis=0).max())
+        bent = float(layer.slope.max()) * layer.size
+        bent = bent + reach.bends[index] * reach.moves[index] * column
+        gains.append(np.minimum(top * layer.size, bent) + top * r[index + 1])
+    signals = [np.ones(shape)]  # |g_L|, …, |g_2|
+    for gain in gains[:0:-1]:
+        signals.append(signals[-1] * gain)
+    signals.reverse()
+    each = start.longest_input * np.ones(shape)[..., None] * unit[0]
+    whole = widest * np.ones(shape)[..., None] * unit[0]
+    moved = r[0] * widest  # the Frobenius norm of the changes of Z_ℓ
+    form = np.zeros((*shape, depth, depth))
+    for index, layer in enumerate(start.layers):
+        top, signal = reach.top_slopes[index], signals[index]
+        budget = r[index + 1]
+        column = float(np.linalg.norm(layer.weight, axis=0).max())
+        cross = (signal * top)[..., None, None] * (unit[index + 1][:, None] * whole[..., None, :])
+        bend = reach.bends[index] * (column + budget) * signal
+        square = bend[..., None, None] * (whole[..., :, None] * each[..., None, :])
+        form += cross + np.swapaxes(cross, -1, -2)
+        form += 0.5 * (square + np.swapaxes(square, -1, -2))
+        h = float(np.linalg.norm(layer.h))
+        one = np.sqrt(np.square(h + top * reach.moves[index]) + 1)
+        all_of = root * np.sqrt(h * h + 1) + top * moved
+        each = one[..., None] * unit[index + 1] + gains[index][..., None] * each
+        whole = all_of[..., None] * unit[index + 1] + gains[index][..., None] * whole
+        moved = layer.size * top * moved + budget * all_of
+    bending = np.linalg.eigvalsh(form)[..., -1]
+    return np.square(whole).sum(axis=-1) + residual * bending
