@@ -38,6 +38,7 @@ _NAMES = {
 }
 _MODULES = (
     "activations",
+    "applicability",
     "architectures",
     "bounds",
     "certificates",
@@ -65,6 +66,7 @@ _MODULES = (
     "toys",
     "verification",
     "wide_networks",
+    "wide_study",
     "worst_points",
 )
 

@@ -175,6 +175,13 @@ def applicable_theorems(network: FeedForward, X: Any, y: Any, w: Any = None) -> 
     ------
     TypeError, ValueError
         If an argument has the wrong type or shape.
+
+    Examples
+    --------
+    >>> from plcore import FeedForward, activations
+    >>> network = FeedForward((3, 4, 1), activations.tanh)
+    >>> applicable_theorems(network, np.eye(3), [1.0, -1.0, 2.0]).that_apply
+    ('Theorem 2.1',)
     """
     X, y = hypotheses.one_data_set(network, X, y)
     if w is not None:

@@ -214,6 +214,15 @@ def fully_connected_gram(
     References
     ----------
     Du, Lee, Li, Wang, Zhai (2019), arXiv 1811.03804.
+
+    Examples
+    --------
+    Two orthogonal inputs, one hidden layer of ReLUs: K is the identity.
+
+    >>> from plcore import activations
+    >>> fully_connected_gram(np.eye(2), activations.relu, 1).matrix.round(12)
+    array([[1., 0.],
+           [0., 1.]])
     """
     K, depth, tolerance = _checked(X, activation, depth, tolerance, 2)
 

@@ -264,6 +264,15 @@ def train_wide(
         If an argument has the wrong type, shape or range.
     OverflowError
         If a run leaves the range of float64: the step size is too big.
+
+    Examples
+    --------
+    >>> from plcore import activations
+    >>> network = WideNetwork(2, 500, 1, activations.tanh)
+    >>> start = network.draw(np.random.default_rng(0))
+    >>> run = train_wide(network, np.eye(2), [1.0, -1.0], start, step_size=0.5, steps=50)
+    >>> bool(run.losses[-1] < 1e-9)
+    True
     """
     checks.instance(network, WideNetwork, "network")
     columns = network._inputs(X)

@@ -97,6 +97,13 @@ def study_cell(
     ------
     TypeError, ValueError
         If an argument has the wrong type, shape or range.
+
+    Examples
+    --------
+    >>> X, y = study_data(4, 3)
+    >>> cell = study_cell(X, y, "tanh", "residual", 2, 100, seeds=[0], steps=50)
+    >>> cell["rate_ratio"] < 1
+    True
     """
     sigma = activations.named(activation)
     limit = study_limit(X, sigma, architecture, depth)
