@@ -332,7 +332,10 @@ class _Proof:
 
     def any_n(self) -> list[ProvedInequality]:
         """σ_min(J(v)) ≥ λ_min(A(s)) by the expansion of J to second order, for any n ≤ p."""
-        expansion = Expansion(self.center)
+        try:
+            expansion = Expansion(self.center)
+        except np.linalg.LinAlgError:  # a Jacobian that is too large or no number at all
+            return [_compare("m_j ≤ λ_min of the second-order expansion", self.values[0], math.nan)]
         rows: list[ProvedInequality] = []
         for j in range(len(self.radii) - 1, -1, -1):
             # What holds on a ball holds on the smaller ones inside it.

@@ -1,0 +1,483 @@
+"""Certificates are proved in balls; false ones are refused with the reason."""
+
+import io
+import pickle
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import flint
+import numpy as np
+import pytest
+from bad_input import assert_sentence, garbage_taken
+from strategies import SMOOTH
+
+import plcore
+from plcore import activations, verification
+from plcore.__main__ import load_arrays, main
+from plcore.activations import Activation
+from plcore.claims import Certificate, NotShown, digest
+from plcore.network import FeedForward
+from plcore.objectives import LeastSquares
+from plcore.verification import verify
+
+ARGUMENTS = ("plain", "first layer", "any n")
+
+
+def fitted(problem, w, residual):
+    """Weights near w with |e| about `residual`, by damped Gauss-Newton steps."""
+    for _ in range(60):
+        e = problem.residual(w)
+        size = np.linalg.norm(e)
+        if size < 1.5 * residual:
+            break
+        step = np.linalg.lstsq(problem.jacobian(w), e, rcond=None)[0]
+        w = w - min(0.5, 1 - residual / size) * step
+    return w
+
+
+def example(widths, n, residual, *, seed=0, activation=activations.tanh):
+    rng = np.random.default_rng(seed)
+    network = FeedForward(widths, activation)
+    X = rng.standard_normal((n, widths[0])) / np.sqrt(widths[0])
+    problem = LeastSquares(network, X, 0.5 * rng.standard_normal(n))
+    w = plcore.initialization.lecun(network, rng)
+    return problem, fitted(problem, w, residual)
+
+
+def certified(problem, w, argument):
+    found = plcore.certify(problem, w, arguments=[argument])
+    assert isinstance(found, Certificate), found
+    return found
+
+
+@pytest.fixture(scope="module", params=ARGUMENTS)
+def proved(request):
+    """A problem, weights and a true certificate, one for each argument."""
+    problem, w = example((6, 5, 4, 1), 5, 1e-3)
+    return problem, w, certified(problem, w, request.param)
+
+
+def rebound(certificate, problem, w):
+    """The same claim about another problem or other weights, with a digest that fits."""
+    return replace(certificate, digest=digest(problem, w), samples=problem.size)
+
+
+# --- true certificates ----------------------------------------------------------------------------
+
+
+def test_a_true_certificate_is_proved(proved):
+    problem, w, certificate = proved
+    before = flint.ctx.prec
+    found = verify(certificate, problem, w)
+    assert found.verified, found
+    assert all(row.proved for row in found.inequalities)
+    assert flint.ctx.prec == before
+    again = verify(Certificate.from_json(certificate.to_json()), problem, w.tolist())
+    assert again.verified
+    assert again.inequalities == found.inequalities
+    text = str(found)
+    assert text.startswith("Verified")
+    assert "proved: " in text
+    assert "NOT" not in text
+    assert "balls of 128 bits" in text
+    assert "<table>" in found._repr_html_()
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_what_is_certified_at_random_is_proved(seed):
+    """Each activation, several depths and widths; every certificate comes out in balls, too."""
+    rng = np.random.default_rng(seed)
+    depth = int(rng.integers(2, 5))
+    d = int(rng.integers(1, 7))
+    widths = (d, *(int(each) for each in rng.integers(2, 7, depth - 1)), 1)
+    chosen = [SMOOTH[(seed + k) % len(SMOOTH)] for k in range(depth - 1)]
+    problem, w = example(
+        widths,
+        int(rng.integers(1, d + 3)),
+        10.0 ** rng.uniform(-6, -3),
+        seed=seed,
+        activation=chosen,
+    )
+    shown = 0
+    for argument in ARGUMENTS:
+        found = plcore.certify(problem, w, arguments=[argument])
+        if isinstance(found, NotShown):
+            continue
+        shown += 1
+        proof = verify(found, problem, w)
+        assert proof.verified, f"{argument}\n{proof}"
+    best = plcore.certify(problem, w)
+    assert best.shown == (shown > 0)
+    if best.shown:
+        assert verify(best, problem, w).verified
+
+
+def test_one_hundred_bits_more_change_no_verdict(proved, monkeypatch):
+    monkeypatch.setattr(verification, "_PRECISIONS", (228,))
+    problem, w, certificate = proved
+    found = verify(certificate, problem, w)
+    assert found.verified
+    assert found.bits == 228
+
+
+def test_an_undecided_comparison_is_tried_with_more_bits(monkeypatch):
+    problem, w = example((6, 5, 1), 4, 1e-4)
+    certificate = certified(problem, w, "first layer")
+    monkeypatch.setattr(verification, "_PRECISIONS", (20,))
+    coarse = verify(certificate, problem, w)
+    assert not coarse.verified
+    assert 0 in [row.verdict for row in coarse.inequalities]
+    monkeypatch.setattr(verification, "_PRECISIONS", (20, 128))
+    assert verify(certificate, problem, w).bits == 128
+
+
+# --- false certificates ---------------------------------------------------------------------------
+
+UP, DOWN = 1 + 1e-6, 1 - 1e-6
+
+
+@pytest.mark.parametrize(
+    ("change", "statement"),
+    [
+        (lambda c: {"residual": c.residual * DOWN}, "|e(w)| ≤ residual"),
+        (lambda c: {"singular_values": c.singular_values * (1 + 1e-3)}, "m_j"),
+        (lambda c: {"radii": c.radii * 1.5}, "m_j"),
+        (lambda c: {"radii": np.append(c.radii, 2 * c.radii[-1]),
+                    "singular_values": np.append(c.singular_values, c.singular_values[-1])}, "m_j"),
+        (lambda c: {"radii": c.radii * 0.1}, "residual < (1 − ε)"),
+        (lambda c: {"slack": 1 - (1 - c.slack) * 1e-3}, "residual < (1 − ε)"),
+        (lambda c: {"curvature": c.curvature * DOWN}, "λ_max(∇²S) ≤ β"),
+        (lambda c: {"slack": c.slack * DOWN}, "η ≤ 2ε/β"),
+        (lambda c: {"step_size": c.step_size * UP}, "η ≤ 2ε/β"),
+        (lambda c: {"curvature": c.curvature * UP}, "η ≤ 2ε/β"),
+        (lambda c: {"rate": c.rate * UP}, "δ ≤"),
+        (lambda c: {"step_size": c.step_size * DOWN}, "δ ≤"),
+        (lambda c: {"steps": (c.steps[0] - 1, c.steps[1])}, "log 10^6 ≤"),
+        (lambda c: {"steps": (c.steps[0], c.steps[1] - 1)}, "log 10^12 ≤"),
+    ],
+)  # fmt: skip
+def test_a_number_beyond_what_can_be_proved_is_refused(proved, change, statement):
+    problem, w, certificate = proved
+    found = verify(replace(certificate, **change(certificate)), problem, w)
+    assert not found.verified
+    missed = [row.statement for row in found.inequalities if not row.proved]
+    assert any(statement in each for each in missed), found
+    assert found.reason.startswith("It could not be proved that ")
+    assert any(each in found.reason for each in missed)
+    assert "NOT PROVED" in str(found)
+    assert str(found).startswith("Not verified")
+
+
+def sentence(certificate, problem, w):
+    found = verify(certificate, problem, w)
+    assert not found.verified
+    assert found.reason.endswith(".")
+    return found.reason
+
+
+def test_other_data_or_weights_are_refused(proved):
+    problem, w, certificate = proved
+    network, X, y = problem.network, problem.X, problem.y
+    nudged = w.copy()
+    nudged[7] = np.nextafter(nudged[7], np.inf)
+    swap = [1, 0, 2, 3, 4]
+    others = [
+        (problem, nudged),
+        (LeastSquares(network, X, y[swap]), w),
+        (LeastSquares(network, X[swap], y), w),
+        (LeastSquares(network, X[swap], y[swap]), w),
+        (LeastSquares(network, np.nextafter(X, 0), y), w),
+    ]
+    for other, weights in others:
+        assert "digest is of other data or weights" in sentence(certificate, other, weights)
+
+
+def test_a_forged_digest_does_not_help(proved):
+    problem, w, certificate = proved
+    labels = LeastSquares(problem.network, problem.X, problem.y[[1, 0, 2, 3, 4]])
+    assert "|e(w)| ≤ residual" in sentence(rebound(certificate, labels, w), labels, w)
+    moved = w + 0.05
+    assert "could not be proved" in sentence(rebound(certificate, problem, moved), problem, moved)
+    # The same set of samples in another order is true of the same weights.
+    order = [1, 0, 2, 3, 4]
+    same = LeastSquares(problem.network, problem.X[order], problem.y[order])
+    assert verify(rebound(certificate, same, w), same, w).verified
+
+
+def test_rank_deficient_data_are_refused(proved):
+    problem, w, certificate = proved
+    X = problem.X.copy()
+    X[1] = X[0]
+    y = problem.network.forward(w, X)  # so that the residual is none
+    double = LeastSquares(problem.network, X, y)
+    found = verify(rebound(certificate, double, w), double, w)
+    assert not found.verified
+    (row,) = [row for row in found.inequalities if not row.proved]
+    assert "m_j" in row.statement
+
+
+def test_more_samples_than_parameters_are_refused(proved):
+    _, _, certificate = proved
+    rng = np.random.default_rng(2)
+    network = FeedForward((2, 2, 1), activations.tanh)
+    problem = LeastSquares(network, rng.standard_normal((10, 2)), rng.standard_normal(10))
+    w = rng.standard_normal(network.parameter_count)
+    other = replace(certificate, widths=network.widths, activations=("tanh",))
+    said = sentence(rebound(other, problem, w), problem, w)
+    assert "more samples, n = 10, than parameters, p = 9" in said
+
+
+def test_the_first_layer_needs_few_samples():
+    problem, w = example((2, 8, 1), 4, 1e-5)
+    certificate = certified(problem, w, "any n")
+    other = replace(certificate, argument="first layer")
+    assert "needs n ≤ d + 1, but there are n = 4 samples of d = 2" in sentence(other, problem, w)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu(0.1)", "squared_relu"])
+def test_activations_that_are_not_smooth_are_refused(proved, activation):
+    problem, w, certificate = proved
+    network = FeedForward(problem.network.widths, activations.named(activation))
+    rough = LeastSquares(network, problem.X, problem.y)
+    other = replace(certificate, activations=(activation, activation))
+    said = sentence(rebound(other, rough, w), rough, w)
+    assert f"'{activation}' is not among those, twice continuously differentiable" in said
+
+
+def test_another_function_under_a_known_name_is_refused(proved):
+    problem, w, certificate = proved
+    sine = Activation(
+        "tanh", (np.sin, np.cos, lambda u: -np.sin(u)), activations.tanh.extrema, ((-1.0, 1.0),) * 3
+    )
+    network = FeedForward(problem.network.widths, sine)
+    said = sentence(certificate, LeastSquares(network, problem.X, problem.y), w)
+    assert "'tanh' is another function than the one that is known by that name" in said
+
+
+def test_a_network_of_another_shape_is_refused(proved):
+    problem, w, certificate = proved
+    other = replace(certificate, widths=(6, 4, 5, 1))
+    assert "for widths (6, 4, 5, 1), but the network has (6, 5, 4, 1)" in sentence(
+        other, problem, w
+    )
+    other = replace(certificate, activations=("tanh", "gelu"))
+    assert "for the activations ('tanh', 'gelu')" in sentence(other, problem, w)
+    other = replace(certificate, samples=6)
+    assert "for n = 6 samples, but the data have 5" in sentence(other, problem, w)
+    assert "p = 64 parameters, but there are 63 weights" in sentence(certificate, problem, w[:-1])
+
+
+def test_an_argument_without_proof_in_balls_is_refused(proved):
+    problem, w, certificate = proved
+    other = replace(certificate, argument="positive start")
+    assert "'positive start' has no proof in balls" in sentence(other, problem, w)
+
+
+@pytest.mark.parametrize("argument", ARGUMENTS)
+@pytest.mark.parametrize("scale", [0.0, 1e-160, 1e100, 1e160, 1e300])
+def test_extreme_weights_are_refused_and_nothing_breaks(proved, argument, scale):
+    problem, w, certificate = proved
+    huge = scale * w
+    other = rebound(replace(certificate, argument=argument, residual=1e308), problem, huge)
+    assert not verify(other, problem, huge).verified
+
+
+# --- unusable input -------------------------------------------------------------------------------
+
+
+def test_garbage_is_refused(proved):
+    problem, w, certificate = proved
+    good = {"certificate": certificate, "problem": problem, "w": w}
+    for name in good:
+        assert garbage_taken(verify, good, name) == set()
+    w = w.copy()
+    w[3] = np.nan
+    with pytest.raises(ValueError, match="w must be finite, but is nan at index"):
+        verify(certificate, problem, w)
+    batch = LeastSquares(problem.network, problem.X[None], problem.y[None])
+    with pytest.raises(ValueError, match="X must have 2 axes"):
+        verify(certificate, batch, w)
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def single():
+    """One problem, its weights and a true certificate."""
+    problem, w = example((6, 5, 4, 1), 5, 1e-3)
+    return problem, w, certified(problem, w, "first layer")
+
+
+@pytest.fixture
+def files(single, tmp_path):
+    problem, w, certificate = single
+    paths = tmp_path / "certificate.json", tmp_path / "arrays.npz"
+    paths[0].write_text(certificate.to_json(), encoding="utf-8")
+    np.savez(paths[1], X=problem.X, y=problem.y, w=w)
+    return paths
+
+
+def run(capsys, *arguments):
+    """Exit status, output and errors of the command line."""
+    status = main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def test_verify_on_the_command_line(files, single, capsys):
+    status, said, errors = run(capsys, "verify", *files)
+    assert (status, errors) == (0, "")
+    assert said.startswith("Verified")
+    for claim in single[2].claims():
+        assert claim in said
+
+
+def test_it_is_one_command_on_another_machine(files):
+    command = [sys.executable, "-m", "plcore", "verify", *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=files[0].parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Verified")
+
+
+def test_a_false_certificate_on_the_command_line(files, single, capsys):
+    false = replace(single[2], rate=single[2].rate * UP)
+    files[0].write_text(false.to_json(), encoding="utf-8")
+    status, said, errors = run(capsys, "verify", *files)
+    assert (status, errors) == (1, "")
+    assert said.startswith("Not verified")
+    assert "Therefore" not in said
+
+
+def refused(capsys, *arguments):
+    status, said, errors = run(capsys, *arguments)
+    assert (status, said) == (2, "")
+    assert errors.count("\n") == 1
+    assert errors.endswith(".\n")
+    return errors
+
+
+def test_files_that_cannot_be_used(files, single, capsys, tmp_path):
+    certificate, arrays = files
+    text = certificate.read_text(encoding="utf-8")
+    missing = tmp_path / "missing"
+    assert "cannot be read" in refused(capsys, "verify", missing, arrays)
+    assert "cannot be read" in refused(capsys, "verify", certificate, missing)
+    assert "cannot be read" in refused(capsys, "verify", tmp_path, arrays)
+    assert "cannot be read" in refused(capsys, "verify", certificate, tmp_path)
+    assert "cannot be read as an .npz file" in refused(capsys, "verify", certificate, certificate)
+    assert "UTF-8" in refused(capsys, "verify", arrays, arrays)
+    certificate.write_text(text[: len(text) // 2], encoding="utf-8")
+    assert "not JSON" in refused(capsys, "verify", certificate, arrays)
+    certificate.write_text(text.replace('"slack": ', '"slack": 1'), encoding="utf-8")
+    assert "slack" in refused(capsys, "verify", certificate, arrays)
+    certificate.write_text(text, encoding="utf-8")
+    whole = arrays.read_bytes()
+    for cut in (10, len(whole) // 2, len(whole) - 30):
+        arrays.write_bytes(whole[:cut])
+        assert "cannot be read as an .npz file" in refused(capsys, "verify", certificate, arrays)
+    problem, w, _ = single
+    np.savez(arrays, X=problem.X, y=problem.y)
+    assert "lacks w" in refused(capsys, "verify", certificate, arrays)
+    np.savez(arrays, X=problem.X, y=problem.y, w=np.full_like(w, np.nan))
+    assert "w must be finite" in refused(capsys, "verify", certificate, arrays)
+    np.savez(arrays, X=problem.X[:, :3], y=problem.y, w=w)
+    assert "X must have d = 6 columns" in refused(capsys, "verify", certificate, arrays)
+    np.savez(arrays, X=problem.X, y=problem.y.astype(str), w=w)
+    assert "y must be an array of real numbers" in refused(capsys, "verify", certificate, arrays)
+
+
+class Bomb:
+    """An object that writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array)
+    return buffer.getvalue()
+
+
+def test_nothing_is_ever_unpickled(files, single, capsys, tmp_path):
+    certificate, arrays = files
+    problem, w, _ = single
+    trace = tmp_path / "executed"
+    bomb = np.array([Bomb(trace)], dtype=object)
+    np.savez(arrays, X=problem.X, y=problem.y, w=bomb)
+    said = refused(capsys, "verify", certificate, arrays)
+    assert "w in" in said
+    assert "is no plain array of numbers" in said
+    arrays.write_bytes(pickle.dumps(Bomb(trace)))
+    assert "cannot be read as an .npz file" in refused(capsys, "verify", certificate, arrays)
+    # A member that is a bare pickle, or claims to be larger than it is, or has a wild header.
+    good = {"X.npy": npy(problem.X), "y.npy": npy(problem.y), "w.npy": npy(w)}
+    long = good["w.npy"].replace(b"(64,)", b"(10**9,)"[:5])
+    wild = good["w.npy"].replace(b"'<f8'", b"[0]*9")
+    for member in (pickle.dumps(Bomb(trace)), b"", b"\x93NUMPY", good["w.npy"][:100], long, wild):
+        with zipfile.ZipFile(arrays, "w") as archive:
+            for name, content in {**good, "w.npy": member}.items():
+                archive.writestr(name, content)
+        assert "w" in refused(capsys, "verify", certificate, arrays)
+    assert not trace.exists()
+    pickle.loads(pickle.dumps(Bomb(trace)))
+    assert trace.exists()  # the bomb was a live one
+
+
+def test_an_array_too_large_to_hold_is_refused_before_it_is_read(files, monkeypatch):
+    monkeypatch.setattr("plcore.__main__._LARGEST_ARRAY", 300)
+    with pytest.raises(ValueError, match="has more than 300 bytes") as caught:
+        load_arrays(files[1])
+    assert "\n" not in str(caught.value)
+
+
+def test_certify_and_verify_on_the_command_line(single, tmp_path, capsys):
+    problem, w, _ = single
+    arrays, certificate = tmp_path / "arrays.npz", tmp_path / "new.json"
+    np.savez(arrays, X=problem.X, y=problem.y, w=w)
+    shape = ["--widths", 6, 5, 4, 1, "--activation", "tanh"]
+    status, said, errors = run(capsys, "certify", arrays, certificate, *shape)
+    assert (status, errors) == (0, "")
+    assert said.startswith("Certificate of convergence")
+    assert run(capsys, "verify", certificate, arrays)[0] == 0
+    best = plcore.certify(problem, w)
+    assert Certificate.from_json(certificate.read_text(encoding="utf-8")) == best
+    certificate.unlink()
+    np.savez(arrays, X=problem.X, y=problem.y + 10, w=w)
+    status, said, errors = run(capsys, "certify", arrays, certificate, *shape)
+    assert (status, errors) == (1, "")
+    assert said.startswith("Not shown")
+    assert not certificate.exists()
+    shape[-1] = "tanhh"
+    assert "no activation 'tanhh'" in refused(capsys, "certify", arrays, certificate, *shape)
+    shape = ["--widths", 6, 5, 1, "--activation", "tanh", "tanh"]
+    assert "one activation for each" in refused(capsys, "certify", arrays, certificate, *shape)
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("argument", ["first layer", "any n"])
+def test_the_standard_case_takes_seconds(argument):
+    problem, w = example((50, 10, 10, 1), 20, 1e-2)
+    certificate = certified(problem, w, argument)
+    begin = time.process_time()
+    assert verify(certificate, problem, w).verified
+    assert time.process_time() - begin < 10
+
+
+def test_a_row_says_its_margin():
+    row = verification.ProvedInequality("a ≤ b", 1.0, 1.25, 1)
+    assert str(row) == "proved: 1 ≤ 1.25, 1.25 times"
+    assert "1 + 1e-09 times" in str(verification.ProvedInequality("a ≤ b", 1.0, 1 + 1e-9, 1))
+    assert "1 - 1e-09 times" in str(verification.ProvedInequality("a ≤ b", 1.0, 1 - 1e-9, 0))
+    assert verification.ProvedInequality("a ≤ b", 0.0, 1.0, 1).margin == np.inf
+    assert_sentence(ValueError(verification._missed(replace(row, verdict=-1))))
