@@ -94,6 +94,7 @@ OUTSIDE = {
     "automatic": {"autograd", "numpy"},
     "ball_activations": {"flint", "numpy"},
     "balls": {"flint", "numpy"},
+    "certificate_study": {"numpy", "sklearn"},
     "experiments": {"joblib", "numpy", "scipy", "sklearn", "tqdm"},
     "fair_race": {"joblib", "numpy", "scipy", "tqdm"},
     "figures": {"IPython", "cycler", "ipywidgets", "matplotlib", "numpy"},
