@@ -15,8 +15,9 @@ __all__ = ["Inner", "search_spheres"]
 # Of each radius: new starts in the first round and later, and survivors of a round.
 _FIRST, _LATER, _KEPT = 8, 3, 3
 # Descent steps of the rounds; between two of them the radii exchange what they have found.
-_ROUNDS = (40, 50, 50, 80)
-_BETWEEN = 10  # points tried between two neighbouring radii
+_ROUNDS = (30, 40, 40, 50)
+_DENSE, _POLISH = 4, 40  # dense radii for each given one, and descent steps there
+_BETWEEN = 5  # points tried between two neighbouring dense radii
 _MEMORY = 6  # pairs of the L-BFGS recurrence
 _BLOCK = 512  # points evaluated together
 
@@ -55,7 +56,7 @@ class Inner:
         return self.full_network.pack([(first, b), *rest])
 
     def critical_points(self) -> np.ndarray:
-        """Return the points of `vanishing_radius` for ℓ = 2 … L."""
+        """Return the points of `vanishing_radius` for ℓ = 2 … L, the nearest first."""
         points = np.repeat(self.start[None], self.network.depth - 1, axis=0)
         layers = self.network.layers(points)
         layers[0][0][...] = 0.0
@@ -63,7 +64,8 @@ class Inner:
             W[index] = 0.0
         output = self.network.propagate(points, self.X).outputs
         layers[-1][1][:, 0] += self.y.mean() - output[:, 0]
-        return points
+        size = np.linalg.norm(points - self.start, axis=1)
+        return points[np.argsort(size, kind="stable")]
 
     def floor(self, residual: np.ndarray) -> np.ndarray:
         """Return the size of |e|² up to which rounding rules R."""
@@ -147,22 +149,34 @@ def search_spheres(
         else:
             new = _new_directions(inner, rng, m * later).reshape(m, later, -1)
             directions = np.concatenate([own, other, new], axis=1)
-    return inner.start + _between(radii[:, None] * own[:, 0])
+    # Last, radii between the given ones, from the best of what is known and of its mixtures.
+    moves = radii[:, None] * own[:, 0]
+    critical = inner.critical_points() - inner.start
+    moves = np.concatenate([moves, critical[np.linalg.norm(critical, axis=1) > radii[-1]][:1]])
+    known = _unit(np.concatenate([own[:, :2].reshape(-1, moves.shape[1]), _between(moves, 3)]))
+    dense = np.interp(
+        np.arange(1, _DENSE * m + 1) / _DENSE, np.arange(m + 1), np.append(0.0, radii)
+    )
+    directions = _best_elsewhere(inner, dense, known, 1)[:, 0]
+    u, value = _descend(inner, directions, dense, np.zeros(len(dense)), _POLISH)
+    moves = np.concatenate([dense[:, None] * u, moves[m:]])
+    return inner.start + np.concatenate([moves, _between(moves, _BETWEEN)])
 
 
-def _between(moves: np.ndarray) -> np.ndarray:
-    """Return the moves, and points on the way to the first and between neighbours."""
-    share = np.arange(1, _BETWEEN)[:, None, None] / _BETWEEN
+def _between(moves: np.ndarray, parts: int) -> np.ndarray:
+    """Return points on the way to the first of the moves, and between neighbours."""
+    share = np.arange(1, parts)[:, None, None] / parts
     steps = np.concatenate([np.zeros_like(moves[:1]), moves])
     size = np.linalg.norm(steps, axis=-1, keepdims=True)
     wanted = (1 - share) * size[:-1] + share * size[1:]
     mixed = (1 - share) * steps[:-1] + share * steps[1:]
-    length = np.linalg.norm(mixed, axis=-1, keepdims=True)
-    mixed *= wanted / np.where(length > 0, length, 1.0)
-    ahead = wanted * moves / size[1:]
-    behind = (wanted * steps[:-1] / np.where(size[:-1] > 0, size[:-1], 1.0))[:, 1:]
-    p = moves.shape[-1]
-    return np.concatenate([part.reshape(-1, p) for part in (moves, mixed, ahead, behind)])
+    ahead, behind = (
+        np.broadcast_to(steps[1:], mixed.shape),
+        np.broadcast_to(steps[:-1], mixed.shape),
+    )
+    return np.concatenate(
+        [(wanted * _unit(v)).reshape(-1, moves.shape[-1]) for v in (mixed, ahead, behind)]
+    )
 
 
 def _unit(u: np.ndarray) -> np.ndarray:

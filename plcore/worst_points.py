@@ -30,7 +30,8 @@ __all__ = ["CriticalScale", "WorstPoints", "critical_scale", "vanishing_radius",
 
 _NO_SHOW: dict[str, Any] = {"show": False}
 
-_NODES = 24  # radii, if none are given
+# The radii, if none are given, in parts of the distance to a critical point.
+_SHARES = np.append(np.geomspace(1 / 200, 0.75, 16), [0.82, 0.88, 0.93, 0.97])
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def worst_points(
     vanishing = vanishing_radius(problem, start)
     if radii is None:
         far = np.linalg.norm(inner.critical_points() - inner.start, axis=1).min()
-        radii = far * np.geomspace(1 / 200, 1.0, _NODES + 1)[:-1] if far > 0 else np.ones(1)
+        radii = far * _SHARES if far > 0 else np.ones(1)
     radii = increasing_radii(radii)
     loss, ratio = float(problem.value(start)), float(problem.ratio(start))
     if loss == 0:
@@ -377,8 +378,8 @@ def critical_scale(
 
 
 def _spread(count: int) -> np.ndarray:
-    """Return at most 2 × `_NODES` indices, spread over range(count)."""
-    return np.unique(np.linspace(0, count - 1, 2 * _NODES).astype(int))
+    """Return at most twice as many indices as radii, spread over range(count)."""
+    return np.unique(np.linspace(0, count - 1, 2 * len(_SHARES)).astype(int))
 
 
 def _next_scale(
