@@ -7,6 +7,7 @@ and so that the checks themselves can be tested on a page that has them all.
 import re
 from urllib.parse import unquote, urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 
 PHONE = {"width": 390, "height": 844}
@@ -159,6 +160,15 @@ _OVERFLOW = """
 """
 
 
+# Whether a person sees where the focus is.
+_FOCUS_SHOWS = """
+() => {
+  const style = getComputedStyle(document.activeElement);
+  return style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+}
+"""
+
+
 class Visit:
     """One page, opened in the browser with the network cut off."""
 
@@ -219,6 +229,47 @@ class Visit:
 
     def overflow(self):
         return self.page.evaluate(_OVERFLOW)
+
+    def accessibility_faults(self, colors_only=False):
+        """Serious and critical faults that axe-core finds, in the theme shown.
+
+        It takes minutes to look at every letter of a chapter; `low_contrast` does that sooner.
+        """
+        options = {"resultTypes": ["violations"], "rules": {"color-contrast": {"enabled": False}}}
+        if colors_only:  # all that a change of theme changes
+            options["runOnly"] = {"type": "tag", "values": ["cat.color"]}
+        return [
+            f"{fault['id']} ({fault['impact']}): {node['html'][:100]}"
+            for fault in Axe().run(self.page, options=options).response["violations"]
+            if fault["impact"] in ("serious", "critical")
+            for node in fault["nodes"]
+        ]
+
+    def keyboard_faults(self):
+        """Controls that Tab doesn't reach or keys don't move, boxes that Enter doesn't open."""
+        faults = []
+        boxes = self.page.locator(".figure-control")
+        for k in range(boxes.count()):
+            # A click leaves the focus nowhere, and Tab goes on from there.
+            boxes.nth(k).locator(".figure-frame").click(position={"x": 3, "y": 3})
+            before = boxes.nth(k).locator(".figure-frame").inner_html()
+            self.page.keyboard.press("Tab")
+            for key in ("Home", "End"):
+                self.page.keyboard.press(key)
+                before, last = boxes.nth(k).locator(".figure-frame").inner_html(), before
+            if before == last:
+                faults.append(f"Tab, Home and End don't move control {k + 1}")
+            elif not self.page.evaluate(_FOCUS_SHOWS):
+                faults.append(f"control {k + 1} has the focus and doesn't show it")
+        for k, title in enumerate(self.page.locator("article summary:visible").all()):
+            opened = []
+            title.focus()
+            for key in ("Enter", "Space"):
+                self.page.keyboard.press(key)
+                opened.append(title.evaluate("title => title.parentElement.open"))
+            if sorted(opened) != [False, True]:
+                faults.append(f"Enter and Space don't open and close box {k + 1}")
+        return faults
 
     def control_faults(self):
         """Sliders and menus that don't change their picture, by keyboard or otherwise."""

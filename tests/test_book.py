@@ -84,6 +84,18 @@ def test_controls_change_their_pictures(visit):
 
 
 @pytest.mark.browser
+def test_keyboard_alone_is_enough(visit):
+    report(visit.keyboard_faults())
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_page_is_accessible(visit, theme):
+    visit.set_theme(theme)
+    report(visit.accessibility_faults(colors_only=theme == "dark"))
+
+
+@pytest.mark.browser
 def test_page_fits_a_phone(visit):
     visit.page.set_viewport_size(PHONE)
     report(visit.overflow())
@@ -99,7 +111,7 @@ def test_nothing_was_asked_of_another_host_and_nothing_failed(visit):
 @pytest.mark.parametrize("name", ["genindex", "search"])
 def test_generated_page(browser, book, name):
     with Visit(browser, book / f"{name}.html") as visit:
-        report(visit.requested + visit.messages)
+        report(visit.accessibility_faults() + visit.requested + visit.messages)
 
 
 @pytest.mark.browser
@@ -142,6 +154,7 @@ BROKEN = """
 <span class="math">\\(x\\)</span> <mjx-merror data-mjx-error="Extra brace">?</mjx-merror>
 <a href="nowhere.html">file</a> <a href="#nowhere">place</a> <img src="data:,">
 <div class="figure-still"><svg role="img" aria-label=""></svg></div>
+<details><summary tabindex="-1"><button>Proof</button></summary>It holds.</details>
 <div class="figure-control"><label>radius <input type="range" max="1"></label>
 <div class="figure-frame"><svg role="img" aria-label="x"></svg>same</div><output>1</output></div>
 </article></body></html>
@@ -178,6 +191,10 @@ def test_checks_find_faults_in_a_browser(browser, tmp_path):
             "MathJax says: Extra brace",
         ]
         assert [fault for fault in visit.low_contrast() if "pale" in fault]
+        assert [fault for fault in visit.keyboard_faults() if "don't move control 1" in fault]
+        found = " ".join(visit.accessibility_faults())
+        assert "image-alt (critical)" in found
+        assert "nested-interactive (serious)" in found
         assert [fault for fault in visit.control_faults() if "to the eye only" in fault]
         assert [fault for fault in visit.control_faults() if "arrow keys" in fault]
         visit.page.set_viewport_size(PHONE)

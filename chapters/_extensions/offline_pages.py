@@ -5,6 +5,7 @@
   fonts. The package as a whole weighs 24 MB, this part of it 1.6.
 * The theme's icons come as a script of 1.5 MB that knows two thousand; the dozen that the pages
   show are put into them instead.
+* What opens and closes has a name that is read out, and no link inside.
 * A notebook's SVG figures are put into the page instead of behind ``<img>``, so that their ink
   and paper can follow the light and the dark theme.
 """
@@ -22,6 +23,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx_design.dropdown import dropdown_title
 
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 MATHJAX_SCRIPT = "tex-chtml.js"
@@ -32,6 +34,8 @@ MATHJAX_EXTENSIONS = (
 )
 ICON_LICENSE = """
     <!-- Icons: Font Awesome Free, CC BY 4.0, https://fontawesome.com/license/free -->"""
+
+NAMED_TOGGLE = '<summary aria-label="Pages of this part"><span class="toctree-toggle"'
 
 
 def mathjax_folder() -> Path:
@@ -57,7 +61,10 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
 
 
 def inline_icons(app: Sphinx, exception: Exception | None) -> None:
-    """Draw the icons of Font Awesome into the pages, and take its script out of them."""
+    """Draw the icons of Font Awesome into the pages, and take its script out of them.
+
+    The toggles of the table of contents show an icon alone; they get a name to be read out.
+    """
     script = Path(app.outdir) / "_static" / "scripts" / "fontawesome.js"
     if exception is not None or app.builder.format != "html" or not script.is_file():
         return
@@ -82,6 +89,7 @@ def inline_icons(app: Sphinx, exception: Exception | None) -> None:
         before = page.read_text(encoding="utf-8")
         after = re.sub(r"\s*<script[^>]*fontawesome\.js[^>]*></script>", ICON_LICENSE, before)
         after = icon.sub(draw, after)
+        after = after.replace('<summary><span class="toctree-toggle"', NAMED_TOGGLE)
         if after != before:
             page.write_text(after, encoding="utf-8")
     for unused in {*script.parent.glob("fontawesome*"), *Path(app.outdir).rglob("*.map")}:
@@ -106,6 +114,19 @@ class InlineFigures(SphinxPostTransform):
             drawing = drawing.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
             text = f'<div class="figure-still">{drawing}</div>'
             image.replace_self(nodes.raw("", text, format="html"))
+
+
+class PlainSummaries(SphinxPostTransform):
+    """Take the links out of the titles of dropdowns: a click there opens or closes, no more."""
+
+    default_priority = 900  # after the links have their texts
+    formats = ("html",)
+
+    def run(self, **kwargs: Any) -> None:
+        """Put each link's text in its place."""
+        for title in self.document.findall(dropdown_title):
+            for link in list(title.findall(nodes.reference)):
+                link.replace_self(link.children)
 
 
 class TidyProofs(SphinxPostTransform):
@@ -134,6 +155,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("comments_config", {}, "")
     app.config.mathjax_path = f"mathjax/{MATHJAX_SCRIPT}"
     app.add_post_transform(InlineFigures)
+    app.add_post_transform(PlainSummaries)
     app.add_post_transform(TidyProofs)
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", inline_icons)
