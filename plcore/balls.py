@@ -41,8 +41,8 @@ _TRIES = 12
 _ball = np.frompyfunc(arb, 1, 1)
 _middle = np.frompyfunc(float, 1, 1)
 
-#: √x, and NaN for a ball that holds a negative number; of arrays too.
-root = np.frompyfunc(lambda x: x.sqrt(), 1, 1)
+#: √x of a number that is known not to be negative, whatever its ball says; of arrays too.
+root = np.frompyfunc(lambda x: x.nonnegative_part().sqrt(), 1, 1)
 #: The lesser and the greater of two numbers, each enclosed; of arrays too.
 lesser = np.frompyfunc(lambda x, y: x.min(y), 2, 1)
 greater = np.frompyfunc(lambda x, y: x.max(y), 2, 1)

@@ -113,9 +113,18 @@ def test_least_and_greatest():
     assert greater(wide, arb(1.3)).contains(arb(1.4))
     assert lesser(wide, arb(1.3)).contains(arb(1.1))
     assert not lesser(wide, arb(1.3)).contains(arb(1.4))
-    assert root(arb(-1)).is_nan()
-    assert not root(arb(-1)) < 5
-    assert not root(arb(-1)) > 5
+
+
+def test_roots_and_norms_of_what_is_hardly_more_than_nothing():
+    """The square of a small ball around 0 reaches below 0; the root must hold what is above."""
+    tiny = np.array([arb(0, 1e-9), arb(0, 1e-12)], dtype=object)
+    for found in (norm(tiny), root(arb(0, 1e-18))):
+        assert found.contains(arb(0))
+        assert found.contains(arb(9.9e-10))
+        assert found < 1e-7
+    nothing = root(arb("nan"))
+    assert not nothing < 5
+    assert not nothing > 5
 
 
 # --- definiteness and eigenvalues ---------------------------------------------------------------
