@@ -56,6 +56,11 @@ class _Layer:
         return float(np.linalg.norm(self.weight, 2)) * (1 + 1e-12)
 
     @cached_property
+    def column(self) -> float:
+        """The greatest norm of a column of W."""
+        return float(np.linalg.norm(self.weight, axis=0).max()) * (1 + 1e-12)
+
+    @cached_property
     def entries(self) -> tuple[float, float]:
         """Least and greatest entry of W."""
         return float(self.weight.min()), float(self.weight.max())
@@ -78,6 +83,7 @@ class Reach:
     path_slopes: list[np.ndarray]  # Θ_ℓ: geometric mean of the slopes along paths is at least ΠΘ_ℓ
     top_slopes: list[np.ndarray]  # c′_ℓ
     bends: list[np.ndarray]  # c″_ℓ
+    gains: list[np.ndarray]  # on ‖V_{ℓ+1} D_ℓ‖
     signal: np.ndarray  # t_i ≥ signal
 
 
@@ -133,7 +139,7 @@ class Start:
         """Bound pre-activations, slopes and t within the budgets r_1, …, r_L."""
         move = budgets[0] * self.longest_input
         fall = move  # on the norm of the negative part of z − z̄
-        moves, path_slopes, top_slopes, bends = [], [], [], []
+        moves, path_slopes, top_slopes, bends, gains = [], [], [], [], []
         even, spread = [], []
         for layer, budget in zip(self.layers, budgets[1:], strict=True):
             activation, low, high = layer.activation, float(layer.z.min()), float(layer.z.max())
@@ -152,6 +158,9 @@ class Start:
                     change = np.minimum(change, activation.functions[0](move) - zero)
             if shared and low == high:
                 uneven = np.minimum(uneven, np.sqrt(1 + np.square(bend * move / mean) / width))
+            # W D = W D̄ + W (D − D̄), and the second is at most c″|z − z̄| times a column of W.
+            bent = float(layer.slope.max()) * layer.size + bend * move * layer.column
+            gains.append(np.minimum(top * layer.size, bent) + top * budget)
             moves.append(move)
             path_slopes.append(path)
             top_slopes.append(top)
@@ -171,7 +180,7 @@ class Start:
             fall = np.minimum(fall, move)
         share = self.paths * np.prod(path_slopes, axis=0)
         signal = share * np.maximum(1 - self._moved(budgets, top_slopes, even, spread), 0.0)
-        return Reach(budgets, moves, path_slopes, top_slopes, bends, signal)
+        return Reach(budgets, moves, path_slopes, top_slopes, bends, gains, signal)
 
     def _moved(
         self,

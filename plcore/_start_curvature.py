@@ -34,15 +34,8 @@ def greatest_curvature(
     shape = r[0].shape
     depth, root = start.depth, np.sqrt(samples)
     unit = np.eye(depth)
-    # ‖D_ℓ W_{ℓ+1}ᵀ‖, where the slopes differ from the start's by at most c″|Δz| in norm.
-    gains = []
-    for index, layer in enumerate(start.layers):
-        top, column = reach.top_slopes[index], float(np.linalg.norm(layer.weight, axis=0).max())
-        bent = float(layer.slope.max()) * layer.size
-        bent = bent + reach.bends[index] * reach.moves[index] * column
-        gains.append(np.minimum(top * layer.size, bent) + top * r[index + 1])
     signals = [np.ones(shape)]  # |g_L|, …, |g_2|
-    for gain in gains[:0:-1]:
+    for gain in reach.gains[:0:-1]:
         signals.append(signals[-1] * gain)
     signals.reverse()
     each = start.longest_input * np.ones(shape)[..., None] * unit[0]
@@ -52,17 +45,16 @@ def greatest_curvature(
     for index, layer in enumerate(start.layers):
         top, signal = reach.top_slopes[index], signals[index]
         budget = r[index + 1]
-        column = float(np.linalg.norm(layer.weight, axis=0).max())
         cross = (signal * top)[..., None, None] * (unit[index + 1][:, None] * whole[..., None, :])
-        bend = reach.bends[index] * (column + budget) * signal
+        bend = reach.bends[index] * (layer.column + budget) * signal
         square = bend[..., None, None] * (whole[..., :, None] * each[..., None, :])
         form += cross + np.swapaxes(cross, -1, -2)
         form += 0.5 * (square + np.swapaxes(square, -1, -2))
         h = float(np.linalg.norm(layer.h))
         one = np.sqrt(np.square(h + top * reach.moves[index]) + 1)
         all_of = root * np.sqrt(h * h + 1) + top * moved
-        each = one[..., None] * unit[index + 1] + gains[index][..., None] * each
-        whole = all_of[..., None] * unit[index + 1] + gains[index][..., None] * whole
+        each = one[..., None] * unit[index + 1] + reach.gains[index][..., None] * each
+        whole = all_of[..., None] * unit[index + 1] + reach.gains[index][..., None] * whole
         moved = layer.size * top * moved + budget * all_of
     bending = np.linalg.eigvalsh(form)[..., -1]
     return np.square(whole).sum(axis=-1) + residual * bending

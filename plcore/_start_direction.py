@@ -50,16 +50,15 @@ def _turn(start: Start, reach: Reach, widest: float) -> _Turn:
         together = gain * kept.max()
         if index == 0:
             together = together * 0 + float(np.linalg.norm(start.direction * kept))
-        spread = spread + bend * (gain * r[0] * start.longest_input + base) * (
-            together + entry * change
-        )
+        away = np.minimum(gain * r[0] * start.longest_input + base, reach.moves[index])
+        spread = spread + bend * away * (together + entry * change)
         half = 0.5 * gain * r[0] * start.longest_input + base
         remainder = remainder + (kept.max() + change) * bend * gain * half * r[0] * widest
         budget = r[index + 1]
         h = float(np.linalg.norm(layer.h)) + top * base
         base = layer.size * top * base + budget * np.sqrt(np.square(h) + 1)
         entry = (layer.rows[2] + budget) * top * gain
-        gain = (layer.size + budget) * top * gain
+        gain = reach.gains[index] * gain
     return _Turn(signal, base, spread, remainder)
 
 
