@@ -31,7 +31,7 @@ from .network import FeedForward
 from .objectives import LeastSquares
 from .results import Result
 
-__all__ = ["SOURCES", "STARTS", "Race", "Setting", "median_interval", "race", "sweep"]
+__all__ = ["SOURCES", "STARTS", "Race", "Setting", "median_interval", "race", "seed_list", "sweep"]
 
 STARTS = ("positive", "LeCun", "absolute LeCun", "conditioned LeCun")
 """The starts (i)–(iv) of Section 3: positive, LeCun, its absolute value, LeCun in a box."""
@@ -279,7 +279,7 @@ def sweep(
     for setting in settings:
         checks.instance(setting, Setting, "each setting")
     starts = tuple(checks.one_of(start, STARTS, "each start") for start in starts)
-    listed = _seeds(seeds)
+    listed = seed_list(seeds)
     jobs = checks.positive_integer(jobs, "jobs")
     if not starts:
         raise ValueError(f"starts must name at least one of {STARTS}, but is empty.")
@@ -323,11 +323,14 @@ def median_interval(values: Any, level: float = 0.95) -> tuple[float, float, flo
     """
     level = checks.fraction(level, "level")
     try:
-        sample = np.sort(np.asarray(values, dtype=float).ravel())
-    except (TypeError, ValueError):
-        raise TypeError(f"values must be numbers, but are {checks.shown(values)}.") from None
+        sample = np.array(values, dtype=float)
+        if np.asarray(values).dtype.kind not in "iuf" or sample.ndim != 1:
+            raise TypeError
+    except Exception:  # an array-like may raise what it likes
+        raise TypeError(f"values must be a list of numbers, not {checks.shown(values)}.") from None
     if not sample.size or np.isnan(sample).any():
         raise ValueError("values must be at least one number, and none may be NaN.")
+    sample.sort()
     m = sample.size
     k = int(stats.binom.ppf((1 - level) / 2, m, 0.5))  # the least k with P(Bin ≤ k) ≥ (1−level)/2
     if k < 1:
@@ -356,8 +359,15 @@ def _train(
     return result.losses, result.final
 
 
-def _seeds(seeds: Any) -> tuple[int, ...]:
-    if isinstance(seeds, Sequence | np.ndarray) and not isinstance(seeds, str):
+def seed_list(seeds: Any) -> tuple[int, ...]:
+    """Return the seeds: distinct integers as they are, a number as the first so many.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `seeds` is neither, or a seed is negative.
+    """
+    if isinstance(seeds, Sequence | np.ndarray) and not isinstance(seeds, str | bytes):
         listed = tuple(checks.positive_integer(seed, "each seed", least=0) for seed in seeds)
         if not listed or len(set(listed)) != len(listed):
             raise ValueError(f"seeds must be distinct and at least one, but are {listed}.")

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from . import checks
 from .curvature import top_curvature
-from .experiments import STARTS, Setting, median_interval
+from .experiments import STARTS, Setting, median_interval, seed_list
 from .optimizers import Training, best_step, rounded, train
 from .results import Result
 
@@ -57,7 +57,7 @@ POLICIES = {
 _TUNED = ("best step", "momentum", "Adam")
 _COMMON = 0.7  # step size times curvature at the positive start, for the common step
 _MOST_STEPS = 4000
-_WIDE, _FEW = 200, ("common step", "best step", "line search")  # where time is short
+_SWEEPS = ("depth 5", "width 5", "width 20", "n = 5", "n = 10", "n = 35", "correlation 0.9")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def settings(*, large: bool = False) -> dict[str, Setting]:
     large : bool, default False
         Whether to add the widths 100, 500 and 1000 and all 442 diabetes patients.
     """
-    base = Setting(steps=_MOST_STEPS)
+    base, large = Setting(steps=_MOST_STEPS), checks.flag(large, "large")
 
     def wide(*widths: int) -> Setting:
         return replace(base, hidden_widths=widths, output_scale=2 * math.sqrt(10 / widths[0]))
@@ -149,10 +149,9 @@ def speed_up(entry: Entry, against: Entry, level: float = 1e-6, *, cost: bool = 
     TypeError, ValueError
         If an argument is not of the kind stated.
     """
-    own, other = (
-        (checks.instance(e, Entry, "each entry").cost if cost else e.steps)
-        for e in (entry, against)
-    )
+    pair = [checks.instance(one, Entry, "each entry") for one in (entry, against)]
+    own, other = (one.cost if checks.flag(cost, "cost") else one.steps for one in pair)
+    level = checks.number(level, "level")
     if level not in LEVELS:
         raise ValueError(f"level must be one of {LEVELS}, but is {checks.shown(level)}.")
     index = LEVELS.index(level)
@@ -211,9 +210,7 @@ def enter(setting: Setting, start: str, policy: str, seeds: int | Sequence[int] 
     checks.instance(setting, Setting, "setting")
     checks.one_of(start, STARTS, "start")
     method = POLICIES[checks.one_of(policy, tuple(POLICIES), "policy")]
-    if not isinstance(seeds, Sequence | np.ndarray):
-        seeds = range(checks.positive_integer(seeds, "seeds"))
-    listed = [checks.positive_integer(seed, "each seed", least=0) for seed in seeds]
+    listed = seed_list(seeds)
     tried, step = np.empty((0, 2)), np.array(1.0)
     if policy in _TUNED:
         best, tried = _tuned(setting, start, method)
@@ -241,7 +238,7 @@ def _tuned(setting: Setting, start: str, method: str) -> tuple[float, np.ndarray
 
 
 def _kernel_along(
-    setting: Setting, seeds: list[int], w: np.ndarray, run: Training, step: float
+    setting: Setting, seeds: tuple[int, ...], w: np.ndarray, run: Training, step: float
 ) -> np.ndarray:
     """Return the field `kernel` of an `Entry`."""
     done, rows, kept = 0, [], np.array(seeds)
@@ -301,14 +298,17 @@ def study(
     """
     checks.positive_integer(seeds, "seeds", least=6)
     jobs = checks.positive_integer(jobs, "jobs")
-    chosen = settings(large=checks.flag(large, "large"))
+    chosen = settings(large=large)
     if only is not None:
         names = checks.sequence(only, "only", "names of settings")
-        chosen = {checks.one_of(name, tuple(chosen), "each name"): chosen[name] for name in names}
+        for name in names:
+            if not isinstance(name, str) or name not in chosen:
+                raise ValueError(f"There is no setting {checks.shown(name)}; see settings().")
+        chosen = {name: chosen[name] for name in names}
     tasks = [
         (name, start, policy)
         for name, setting in chosen.items()
-        for policy in (_FEW if max(setting.hidden_widths) >= _WIDE else POLICIES)
+        for policy in _policies(name, setting)
         for start in (("positive",) if name.startswith("A = ") else STARTS)
     ]
     parallel = Parallel(n_jobs=jobs, return_as="generator")
@@ -320,6 +320,14 @@ def study(
     if path is not None:
         Path(path).write_text(_to_json(chosen, results, seeds), encoding="utf-8")
     return results
+
+
+def _policies(name: str, setting: Setting) -> tuple[str, ...]:
+    """Return what is raced in a setting: all, but for those that would only take long."""
+    listed = tuple(POLICIES)
+    if max(setting.hidden_widths) >= 100 or name.startswith("A = "):
+        return listed[:2]
+    return listed[:5] if name in _SWEEPS else listed
 
 
 def _to_json(
@@ -361,13 +369,9 @@ def read(path: str | Path) -> dict[str, dict[tuple[str, str], Entry]]:
     results: dict[str, dict[tuple[str, str], Entry]] = {name: {} for name in stored["settings"]}
     for entry in stored["entries"]:
         name = entry.pop("setting")
-        for key, missing in (
-            ("steps", np.inf),
-            ("cost", np.inf),
-            ("tried", np.inf),
-            ("kernel", np.nan),
-        ):
-            array = np.array(entry[key], dtype=float)
+        for key, columns in (("steps", 3), ("cost", 3), ("tried", 2), ("kernel", 4)):
+            array = np.array(entry[key], dtype=float).reshape(-1, columns)
+            missing = np.nan if key == "kernel" else np.inf
             entry[key] = np.where(np.isnan(array), missing, array)
         results[name][entry["policy"], entry["start"]] = Entry(**entry)
     return results
