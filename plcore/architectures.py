@@ -16,10 +16,11 @@ import autograd.numpy as anp
 import numpy as np
 from autograd import grad
 from autograd.core import make_vjp
+from autograd.extend import defvjp, primitive
 
 from . import checks
 from .activations import Activation
-from .automatic import Architecture, Layers, activate, affine
+from .automatic import Architecture, Maps, activate
 from .network import FeedForward
 from .objectives import Objective
 
@@ -77,11 +78,11 @@ class FullyConnected(Architecture):
         """The least number of continuous derivatives among the activations."""
         return min(activation.smoothness for activation in self.activations)
 
-    def _propagate(self, layers: Layers, X: Any) -> Any:
+    def _propagate(self, maps: Maps, X: Any) -> Any:
         h = X
-        for layer, activation in zip(layers[:-1], self.activations, strict=True):
-            h = activate(affine(layer, h), activation, 0)
-        return affine(layers[-1], h)[..., 0]
+        for layer, activation in zip(maps[:-1], self.activations, strict=True):
+            h = activate(layer(h), activation, 0)
+        return maps[-1](h)[..., 0]
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,12 @@ class Residual(Architecture):
         """The number of continuous derivatives of the activation."""
         return self.activation.smoothness
 
-    def _propagate(self, layers: Layers, X: Any) -> Any:
+    def _propagate(self, maps: Maps, X: Any) -> Any:
         scale = 1 / self.blocks if self.branch_scale is None else self.branch_scale
-        h = activate(affine(layers[0], X), self.activation, 0)
-        for layer in layers[1:-1]:
-            h = h + scale * activate(affine(layer, h), self.activation, 0)
-        return affine(layers[-1], h)[..., 0]
+        h = activate(maps[0](X), self.activation, 0)
+        for layer in maps[1:-1]:
+            h = h + scale * activate(layer(h), self.activation, 0)
+        return maps[-1](h)[..., 0]
 
 
 @dataclass(frozen=True)
@@ -204,25 +205,55 @@ class ConvolutionalResidual(Architecture):
         """The number of continuous derivatives of the activation."""
         return self.activation.smoothness
 
-    def _propagate(self, layers: Layers, X: Any) -> Any:
+    def _propagate(self, maps: Maps, X: Any) -> Any:
         scale = 1 / self.blocks if self.branch_scale is None else self.branch_scale
-        h = activate(self._filtered(layers[0], X), self.activation, 0)
-        for layer in layers[1:-1]:
+        h = activate(self._filtered(maps[0], X), self.activation, 0)
+        for layer in maps[1:-1]:
             h = h + scale * activate(self._filtered(layer, h), self.activation, 0)
-        return affine(layers[-1], h)[..., 0]
+        return maps[-1](h)[..., 0]
 
-    def _filtered(self, layer: tuple[Any, Any], h: Any) -> Any:
+    def _filtered(self, layer: Callable[[Any], Any], h: Any) -> Any:
         """Apply one set of filters at every position; h is flat, shape ``(..., n, entries)``."""
-        rows = h.shape[:-1]
-        grid = anp.reshape(h, (*rows, self.positions, -1))
-        edge = np.zeros((*rows, self.window // 2, grid.shape[-1]))
-        padded = anp.concatenate([edge, grid, edge], axis=-2)
-        views = [padded[..., k : k + self.positions, :] for k in range(self.window)]
-        patches = anp.concatenate(views, axis=-1)
         # Positions count as samples, so that one product serves all of them.
-        flat = anp.reshape(patches, (*rows[:-1], rows[-1] * self.positions, -1))
-        z = affine(layer, flat)
-        return anp.reshape(z, (*z.shape[:-2], rows[-1], self.positions * self.filters))
+        z = layer(_patches(h, self.positions, self.window))
+        rows = z.shape[-2] // self.positions
+        return anp.reshape(z, (*z.shape[:-2], rows, self.positions * self.filters))
+
+
+@primitive
+def _patches(h: Any, positions: int, window: int) -> Any:
+    """What the filters see: ``(..., n, positions · k)`` to ``(..., n · positions, window · k)``."""
+    half = window // 2
+    grid = h.reshape(*h.shape[:-1], positions, -1)
+    padded = np.zeros((*h.shape[:-1], positions + 2 * half, grid.shape[-1]))
+    padded[..., half : half + positions, :] = grid
+    views = [padded[..., k : k + positions, :] for k in range(window)]
+    return np.concatenate(views, axis=-1).reshape(
+        *h.shape[:-2], h.shape[-2] * positions, window * grid.shape[-1]
+    )
+
+
+@primitive
+def _gathered(g: Any, positions: int, window: int) -> Any:
+    """The adjoint of `_patches`: what each entry of h is seen with, summed up."""
+    half, rows = window // 2, g.shape[-2] // positions
+    views = g.reshape(*g.shape[:-2], rows, positions, window, -1)
+    padded = np.zeros((*g.shape[:-2], rows, positions + 2 * half, views.shape[-1]))
+    for k in range(window):
+        padded[..., k : k + positions, :] += views[..., k, :]
+    return padded[..., half : half + positions, :].reshape(*g.shape[:-2], rows, -1)
+
+
+defvjp(
+    _patches,
+    lambda ans, h, positions, window: lambda g: _gathered(g, positions, window),
+    argnums=(0,),
+)
+defvjp(
+    _gathered,
+    lambda ans, g, positions, window: lambda u: _patches(u, positions, window),
+    argnums=(0,),
+)
 
 
 def _check_shape(network: Any, integers: tuple[str, ...]) -> None:

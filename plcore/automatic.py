@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
-import autograd.numpy as anp
 import numpy as np
 from autograd.core import make_vjp
 from autograd.extend import defvjp, primitive
@@ -20,13 +21,13 @@ from autograd.extend import defvjp, primitive
 from . import checks
 from .activations import Activation
 
-__all__ = ["Architecture", "activate", "affine"]
+__all__ = ["Architecture", "activate"]
 
 SCALINGS = {"standard": 0.0, "lecun": 1.0, "he": 2.0}
 """Variance of a weight times its fan-in; 0 stands for variance 1."""
 
 _BLOCK_BYTES = 2**23  # memory of the Jacobians that are computed together
-Layers = list[tuple[Any, Any]]
+Maps = Sequence[Callable[[Any], Any]]
 
 
 @primitive
@@ -44,11 +45,77 @@ defvjp(
 )
 
 
-def affine(layer: tuple[Any, Any], h: Any) -> Any:
-    """W h + b for inputs in rows, shape ``(..., rows, columns)``."""
-    weight, bias = layer
-    z = anp.matmul(h, anp.swapaxes(weight, -1, -2))
-    return z if bias is None else z + bias[..., None, :]
+class Place(NamedTuple):
+    """Where the parameters of one affine map stand in the flat vector."""
+
+    start: int
+    rows: int
+    columns: int
+    biased: bool
+    total: int
+
+    def weight(self, w: np.ndarray) -> np.ndarray:
+        """W, shape ``(..., rows, columns)``, a view."""
+        part = w[..., self.start : self.start + self.rows * self.columns]
+        return part.reshape(*w.shape[:-1], self.rows, self.columns)
+
+    def bias(self, w: np.ndarray) -> np.ndarray:
+        """b, shape ``(..., rows)``, a view."""
+        middle = self.start + self.rows * self.columns
+        return w[..., middle : middle + self.rows]
+
+
+# An affine map and its two adjoints: each is linear in both arguments but for the bias, and their
+# derivatives are among them.  As steps of their own they keep autograd's tape short.
+
+
+@primitive
+def affine(w: Any, place: Place, h: Any) -> Any:
+    """W h + b of inputs in rows: ``(..., p)``, ``(..., n, columns)`` to ``(..., n, rows)``."""
+    z = h @ np.swapaxes(place.weight(w), -1, -2)
+    return z + place.bias(w)[..., None, :] if place.biased else z
+
+
+@primitive
+def _to_parameters(g: Any, place: Place, h: Any) -> Any:
+    """The adjoint of `affine` in w: Σ_i g_i h_iᵀ and Σ_i g_i in their place, zero elsewhere."""
+    weight = np.swapaxes(g, -1, -2) @ h
+    flat = np.zeros((*weight.shape[:-2], place.total))
+    place.weight(flat)[...] = weight
+    if place.biased:
+        place.bias(flat)[...] = g.sum(axis=-2)
+    return flat
+
+
+@primitive
+def _to_inputs(w: Any, place: Place, g: Any) -> Any:
+    """The adjoint of `affine` in h: Wᵀ g."""
+    return g @ place.weight(w)
+
+
+def _linear(place: Place) -> Place:
+    return place._replace(biased=False)
+
+
+# w and h have the same leading axes wherever both are differentiated.
+defvjp(
+    affine,
+    lambda ans, w, place, h: lambda g: _to_parameters(g, place, h),
+    lambda ans, w, place, h: lambda g: _to_inputs(w, place, g),
+    argnums=(0, 2),
+)
+defvjp(
+    _to_parameters,
+    lambda ans, g, place, h: lambda u: affine(u, place, h),
+    lambda ans, g, place, h: lambda u: _to_inputs(u, place, g),
+    argnums=(0, 2),
+)
+defvjp(
+    _to_inputs,
+    lambda ans, w, place, g: lambda k: _to_parameters(g, _linear(place), k),
+    lambda ans, w, place, g: lambda k: affine(w, _linear(place), k),
+    argnums=(0, 2),
+)
 
 
 class Architecture(ABC):
@@ -78,15 +145,15 @@ class Architecture(ABC):
         """The least number of continuous derivatives among the activations."""
 
     @abstractmethod
-    def _propagate(self, layers: Layers, X: Any) -> Any:
-        """Outputs, shape ``(..., n)``, in functions that autograd differentiates."""
+    def _propagate(self, maps: Maps, X: Any) -> Any:
+        """Outputs, shape ``(..., n)``, from the affine maps, by what autograd differentiates."""
 
     @property
     def parameter_count(self) -> int:
         """The number p of parameters."""
         return sum(rows * (columns + self.biases) for rows, columns in self.layer_shapes)
 
-    def layers(self, w: Any) -> Layers:
+    def layers(self, w: np.ndarray) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """Return the views (W, b) of trusted parameters, layer by layer; b is None without biases.
 
         Parameters
@@ -99,13 +166,16 @@ class Architecture(ABC):
             W of shape ``(..., rows, columns)``, b of shape ``(..., rows)``; writing into them
             writes into `w`.
         """
-        views, start = [], 0
+        return [
+            (place.weight(w), place.bias(w) if place.biased else None) for place in self._places()
+        ]
+
+    def _places(self) -> list[Place]:
+        found, start = [], 0
         for rows, columns in self.layer_shapes:
-            middle = start + rows * columns
-            weight = anp.reshape(w[..., start:middle], (*w.shape[:-1], rows, columns))
-            start = middle + rows * self.biases
-            views.append((weight, w[..., middle:start] if self.biases else None))
-        return views
+            found.append(Place(start, rows, columns, self.biases, self.parameter_count))
+            start += rows * (columns + self.biases)
+        return found
 
     def check_inputs(self, X: Any) -> np.ndarray:
         """Return `X` as a checked float64 array of shape ``(..., n, d)``."""
@@ -179,7 +249,7 @@ class Architecture(ABC):
 
     def outputs(self, w: Any, X: np.ndarray) -> Any:
         """Return f(x_i, w), shape ``(..., n)``, for trusted arguments or autograd's boxes."""
-        return self._propagate(self.layers(w), X)
+        return self._propagate([partial(affine, w, place) for place in self._places()], X)
 
     def gaussian_start(
         self,
