@@ -17,6 +17,7 @@ from .ball_networks import BallPass
 __all__ = ["Expansion"]
 
 _ROUNDS = 24
+_CHUNK = 256  # parameters whose second derivatives are held at once
 # A source of the remainder, by what it is made of and the index of its layer.
 Source = tuple[str, int]
 
@@ -124,28 +125,25 @@ class Expansion:
     @cached_property
     def _first_order(self) -> np.ndarray:
         """The Gram matrices G_b, shape (n, n, n)."""
-        n, left = self._n, self._left
-        total = 0 * balls.balls(np.ones((n, n, n)))
-        turned = balls.matrix(left.T)
+        n = self._n
+        turned = balls.matrix(self._left.T)
+        total: list[Any] = [0] * n
         for index, (g, h) in enumerate(zip(self.center.signals, self._extended, strict=True)):
-            rows, columns = len(g), len(h)
-            moved_g = self._g[index]
-            tall = balls.matrix(moved_g.reshape(-1, n))
-            if index:
-                moved_h = self._h[index - 1]
-                wide = balls.matrix(moved_h.reshape(-1, n).T)
-            for b in range(n):
-                # T_ab for all a: first the rows ∇²f(x_i) V_b, then their combinations.
-                block = moved_g[b].T[:, :, None] * h.T[:, None, :]
-                # T_ba for all a: ∇²(Σ_i U_ib f(x_i)) V_a.
-                other = balls.product(tall, (left[:, b] * h).T).reshape(n, rows, columns)
+            # A few rows of the layer at a time: T_ab there for all a and b, then its transpose.
+            few = max(1, _CHUNK // len(h))
+            for begin in range(0, len(g), few):
+                rows = slice(begin, begin + few)
+                signal = np.moveaxis(self._g[index][:, rows], 2, 0)  # (i, b, row)
+                block = signal[..., None] * h.T[:, None, None, :]
                 if index:
-                    block[:, :, :-1] += g.T[:, :, None] * moved_h[b].T[:, None, :]
-                    more = balls.product(left[:, b] * g, wide).reshape(rows, n, columns - 1)
-                    other[:, :, :-1] += np.swapaxes(more, 0, 1)
-                double = balls.product(turned, block.reshape(n, -1)) + other.reshape(n, -1)
-                total[b] += balls.product(double, double.T) / 4
-        return total
+                    tangent = np.moveaxis(self._h[index - 1], 2, 0)[:, :, None, :]
+                    block[..., :-1] += g.T[:, None, rows, None] * tangent
+                both = balls.product(turned, block.reshape(n, -1)).reshape(n, n, -1)
+                both = both + np.swapaxes(both, 0, 1)
+                for b in range(n):
+                    part = balls.matrix(both[:, b])
+                    total[b] = part * part.transpose() + total[b]
+        return np.array([gram.tolist() for gram in total], dtype=object) / 4
 
     @cached_property
     def _sources(self) -> dict[Source, np.ndarray]:

@@ -29,7 +29,7 @@ from .results import Result, format_value
 __all__ = ["ProvedInequality", "Verification", "verify"]
 
 # Bits of a midpoint.  Where balls still overlap, the next precision may tell them apart.
-_PRECISIONS = (128, 256, 512)
+_PRECISIONS = (96, 192, 384)
 
 
 @dataclass(frozen=True)

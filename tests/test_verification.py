@@ -50,7 +50,7 @@ def test_a_true_certificate_is_proved(proved):
     assert text.startswith("Verified")
     assert "proved: " in text
     assert "NOT" not in text
-    assert "balls of 128 bits" in text
+    assert "balls of 96 bits" in text
     assert "<table>" in found._repr_html_()
 
 
@@ -98,8 +98,8 @@ def test_an_undecided_comparison_is_tried_with_more_bits(monkeypatch):
     coarse = verify(certificate, problem, w)
     assert not coarse.verified
     assert 0 in [row.verdict for row in coarse.inequalities]
-    monkeypatch.setattr(verification, "_PRECISIONS", (20, 128))
-    assert verify(certificate, problem, w).bits == 128
+    monkeypatch.setattr(verification, "_PRECISIONS", (20, 96))
+    assert verify(certificate, problem, w).bits == 96
 
 
 # --- false certificates ---------------------------------------------------------------------------
