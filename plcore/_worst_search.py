@@ -254,7 +254,8 @@ def _descend(
         taken &= new_value < np.inf
         move, change = trial - u, new_turn - turn
         bend = _dot(move, change)
-        good = taken & (bend > 1e-10 * np.sqrt(_dot(move, move) * _dot(change, change)))
+        good = taken & (bend > 1e-200)
+        good &= bend > 1e-10 * np.sqrt(_dot(move, move) * _dot(change, change))
         moves[slot], changes[slot] = move, change
         weights[slot] = np.where(good, 1 / np.where(good, bend, 1.0), 0.0)
         scale = np.where(good, bend / np.where(good, _dot(change, change), 1.0), scale)

@@ -305,7 +305,7 @@ def critical_scale(
     tolerance : float, default 0.01
         Relative width of the bracket.
     effort : float
-        As for `worst_points`.
+        As for `worst_points`, for the last search; those on the way make half of it.
     most_tried : int
         A search that needs more scales than this is given up.
 
@@ -329,19 +329,18 @@ def critical_scale(
     most_tried = checks.positive_integer(most_tried, "most_tried")
     if vanishing_radius(problem, start(guess)) == math.inf:
         raise ValueError("problem must have targets that differ: else α need not vanish far out.")
-    scale = guess
+    scale, last_word = guess, False
     failing: list[tuple[float, float]] = []  # scales where it is shown to fail, and surpluses
     others: list[tuple[float, float]] = []  # not shown
     worst: WorstPoints | None = None
     moves: dict[bool, np.ndarray] = {}  # from the last start of either kind to its worst points
     for _ in range(most_tried):
         here = start(scale)
-        near = bool(failing and others) and others[0][0] < 1.15 * failing[-1][0]
         found = worst_points(
             problem,
             here,
             rng,
-            effort=effort if near else 0.5 * effort,
+            effort=effort if last_word else 0.5 * effort,
             guesses=here + np.concatenate(list(moves.values())) if moves else None,
         )
         surplus = found.surplus(criterion)
@@ -353,24 +352,26 @@ def critical_scale(
             failing = sorted([*failing, (scale, surplus)])
         else:
             others.append((scale, surplus))
+            if last_word:
+                break
         if failing:
             # What was not shown before, and now looks as if it could be, does not count.
             most, least = failing[-1]
             others = [(a, q) for a, q in others if a > most and q <= 1.01 * least * (a / most) ** 3]
         others.sort()
-        if worst is not None and others and others[0][0] <= (1 + tolerance) * failing[-1][0]:
-            break
-        scale = _next_scale(failing, others, tolerance)
+        # The upper end of the bracket is searched once more, with what was found at the lower.
+        last_word = bool(failing and others) and others[0][0] <= (1 + tolerance) * failing[-1][0]
+        scale = others.pop(0)[0] if last_word else _next_scale(failing, others, tolerance)
     else:
         raise RuntimeError(f"No critical scale was bracketed with {most_tried} scales.")
-    scales, surpluses = np.array(failing + others).T
-    name = "(T2)" if criterion == "integral" else "(1.1)"
+    assert worst is not None
+    scales, surpluses = np.array(sorted(failing + others)).T
     return CriticalScale(
         failing[-1][0],
-        f"largest scale at which {name} fails",
+        f"largest scale at which {'(T2)' if criterion == 'integral' else '(1.1)'} fails",
         worst.method,
         criterion,
-        others[0][0],
+        scale,
         scales,
         surpluses,
         worst,

@@ -67,6 +67,7 @@ FLOORS = {
     "worst_points": 6,
     "jacobian_bounds": 7,
     "positive_start_bounds": 7,
+    "bound_trials": 8,
     "certificates": 8,
     "positive_start_descent": 8,
     "experiments": 8,
