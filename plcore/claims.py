@@ -32,6 +32,7 @@ ARGUMENTS = ("plain", "first layer", "any n", "positive start")
 FRACTIONS = (1e-6, 1e-12)
 
 _FORMAT = "plcore certificate 1"
+_MOST_RADII = 1000  # each costs the verification time
 _CAVEAT = "This is a claim; plcore.verify proves it, or says what it could not prove."
 
 
@@ -164,6 +165,10 @@ class Certificate(Result):
         checks.one_of(self.argument, ARGUMENTS, "argument")
         for name in ("radii", "singular_values"):
             set_(self, name, checks.finite_array(getattr(self, name), name, ndim=1).copy())
+        if self.radii.size > _MOST_RADII:
+            raise ValueError(
+                f"There must be at most {_MOST_RADII} radii, but there are {self.radii.size}."
+            )
         if self.radii[0] <= 0 or not (np.diff(self.radii) > 0).all():
             raise ValueError("radii must be positive and increasing, but are not.")
         if self.singular_values.shape != self.radii.shape:

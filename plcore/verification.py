@@ -30,6 +30,8 @@ __all__ = ["ProvedInequality", "Verification", "verify"]
 
 # Bits of a midpoint.  Where balls still overlap, the next precision may tell them apart.
 _PRECISIONS = (96, 192, 384)
+# What a few gigabytes and an hour or so are enough for.
+_MOST_SAMPLES, _MOST_SECONDS = 300, 2e8
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,11 @@ def _refusal(
         return (
             f"The first-layer bound needs n ≤ d + 1, but there are n = {n} samples of "
             f"d = {X.shape[1]} numbers."
+        )
+    if certificate.argument == "any n" and (n > _MOST_SAMPLES or n * n * p > _MOST_SECONDS):
+        return (
+            f"The second-order bound is too large to be proved in balls: n = {n} must be at most "
+            f"{_MOST_SAMPLES}, and n² p = {n * n * p:.3g} at most {_MOST_SECONDS:.3g}."
         )
     if certificate.argument not in _ARGUMENTS:
         return f"The argument {certificate.argument!r} has no proof in balls, so it is refused."

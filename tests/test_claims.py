@@ -128,6 +128,7 @@ def test_equal_when_they_claim_the_same():
         ({"radii": [1.0, np.inf]}, "radii must be finite"),
         ({"radii": [1.0]}, "one entry for each radius"),
         ({"radii": []}, "must not be empty"),
+        ({"radii": np.arange(1.0, 1002), "singular_values": np.ones(1001)}, "at most 1000 radii"),
         ({"singular_values": [1.0, 0.0]}, "positive and must not increase"),
         ({"singular_values": [1.0, 1.1]}, "positive and must not increase"),
         ({"slack": 1.0}, "strictly between 0 and 1"),

@@ -102,6 +102,33 @@ def test_an_undecided_comparison_is_tried_with_more_bits(monkeypatch):
     assert verify(certificate, problem, w).bits == 96
 
 
+def test_what_is_proved_is_true_at_points_of_the_ball(proved):
+    """The two hypotheses of the theorem, by brute force: |Jᵀe| ≥ m_j |e|, and λ_max(∇²S) ≤ β."""
+    problem, w, certificate = proved
+    assert verify(certificate, problem, w).verified
+    rng = np.random.default_rng(8)
+    start = problem.value(w)
+    inside = 0
+    for s, m in zip(certificate.radii, certificate.singular_values, strict=True):
+        for number in range(40):
+            step = rng.standard_normal(w.size)
+            if number % 4 == 0:  # towards a zero of the loss, where D is
+                step = -np.linalg.lstsq(problem.jacobian(w), problem.residual(w), rcond=None)[0]
+                v = w + rng.uniform(0, 1.5) * step + 1e-5 * rng.standard_normal(w.size)
+                if np.linalg.norm(v - w) > s:
+                    continue
+            else:
+                v = w + s * rng.uniform() * step / np.linalg.norm(step)
+            e = problem.residual(v)
+            assert np.linalg.norm(problem.jacobian(v).T @ e) >= m * np.linalg.norm(e)
+            if problem.value(v) <= start:
+                inside += 1
+                top = np.linalg.eigvalsh(problem.hessian(v))[-1]
+                assert top <= certificate.curvature
+                assert top >= 0.02 * certificate.curvature
+    assert inside >= 5
+
+
 # --- false certificates ---------------------------------------------------------------------------
 
 UP, DOWN = 1 + 1e-6, 1 - 1e-6
@@ -236,6 +263,19 @@ def test_a_network_of_another_shape_is_refused(proved):
     other = replace(certificate, samples=6)
     assert "for n = 6 samples, but the data have 5" in sentence(other, problem, w)
     assert "p = 64 parameters, but there are 63 weights" in sentence(certificate, problem, w[:-1])
+
+
+def test_an_expansion_too_large_is_refused_at_once(proved):
+    _, _, certificate = proved
+    rng = np.random.default_rng(2)
+    network = FeedForward((300, 2, 1), activations.tanh)
+    problem = LeastSquares(network, rng.standard_normal((301, 300)), rng.standard_normal(301))
+    w = rng.standard_normal(network.parameter_count)
+    other = replace(
+        certificate, widths=network.widths, activations=("tanh",), argument="any n", samples=301
+    )
+    said = sentence(rebound(other, problem, w), problem, w)
+    assert "too large to be proved in balls: n = 301 must be at most 300" in said
 
 
 def test_an_argument_without_proof_in_balls_is_refused(proved):
