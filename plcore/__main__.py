@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from . import activations
+from ._notebooks import faults, refresh
 from .claims import Certificate
 from .network import FeedForward
-from .notebooks import faults, refresh
 from .objectives import LeastSquares
 
 _ARRAYS = ("X", "y", "w")

@@ -3,6 +3,12 @@
 These are formulas of their own, which share nothing with the floating-point tables of
 `activations` but the names.  Between two neighbours of its *turns*, and beyond the last, each
 function is monotone, so that its range on an interval is taken at the ends and at the turns inside.
+
+>>> from plcore.ball_activations import ball_activation
+>>> from plcore.balls import ball
+>>> value = ball_activation("tanh").functions[0](ball(1))
+>>> bool(0.7615 < value < 0.7616)
+True
 """
 
 from __future__ import annotations

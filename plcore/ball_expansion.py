@@ -2,6 +2,16 @@
 
 Floating point only chooses here: orthogonal factors U and V, and the weights c and a of the
 inequality below, for which any numbers are valid.
+
+>>> import numpy as np, plcore
+>>> from plcore.ball_expansion import Expansion
+>>> from plcore.ball_networks import propagate
+>>> from plcore.balls import ball
+>>> network = plcore.FeedForward((1, 2, 1), plcore.activations.tanh)
+>>> center = propagate(network.layers(np.ones(7)), ["tanh"], np.array([[1.0]]))
+>>> expansion = Expansion(center)  # |∇f(w)| is about 1.695
+>>> [expansion.exceeds(ball(0.001), ball(value))[0] for value in (1.69, 1.7)]
+[1, -1]
 """
 
 from __future__ import annotations

@@ -3,6 +3,13 @@
 Everything is enclosed for the exact network: float64 inputs and weights are taken as the numbers
 that they are, and the activations as the functions of real numbers that they stand for.
 Samples come last: activations are ``(width, n)``.
+
+>>> import numpy as np, plcore
+>>> from plcore.ball_networks import propagate
+>>> network = plcore.FeedForward((1, 2, 1), plcore.activations.tanh)
+>>> center = propagate(network.layers(np.ones(7)), ["tanh"], np.array([[1.0]]))
+>>> bool(2.928 < center.outputs[0] < 2.929)  # 2 tanh(2) + 1
+True
 """
 
 from __future__ import annotations

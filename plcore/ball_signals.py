@@ -1,4 +1,10 @@
-"""The first-layer bound in balls: how short the signal q = g_1 can become around w."""
+"""The first-layer bound in balls: how short the signal q = g_1 can become around w.
+
+>>> from plcore.ball_signals import splits
+>>> numbers, parts = splits(3)
+>>> parts, len(numbers)
+(16, 136)
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,11 @@ balls that comes out true is a proof.  One that comes out false is none: the bal
 
 An array of balls is a NumPy array of objects, on which NumPy's operators, broadcasting and sums
 work as ever; what needs a rule of its own stands here.
+
+>>> from plcore.balls import balls, definiteness, working_precision
+>>> with working_precision(96):
+...     print(definiteness(balls([[2.0, 1.0], [1.0, 1.0]])))
+1
 """
 
 from __future__ import annotations
@@ -41,11 +46,9 @@ _TRIES = 12
 _ball = np.frompyfunc(arb, 1, 1)
 _middle = np.frompyfunc(float, 1, 1)
 
-#: √x of a number that is known not to be negative, whatever its ball says; of arrays too.
-root = np.frompyfunc(lambda x: x.nonnegative_part().sqrt(), 1, 1)
-#: The lesser and the greater of two numbers, each enclosed; of arrays too.
-lesser = np.frompyfunc(lambda x, y: x.min(y), 2, 1)
-greater = np.frompyfunc(lambda x, y: x.max(y), 2, 1)
+_root = np.frompyfunc(lambda x: x.nonnegative_part().sqrt(), 1, 1)
+_lesser = np.frompyfunc(lambda x, y: x.min(y), 2, 1)
+_greater = np.frompyfunc(lambda x, y: x.max(y), 2, 1)
 
 
 @contextmanager
@@ -70,6 +73,21 @@ def balls(array: Any) -> np.ndarray:
     return np.asarray(_ball(np.asarray(array, dtype=np.float64).astype(object)), dtype=object)
 
 
+def root(x: Any) -> Any:
+    """Return √x, entry by entry, of numbers known not to be negative, whatever their balls say."""
+    return _root(x)
+
+
+def lesser(x: Any, y: Any) -> Any:
+    """Return the lesser of two numbers, entry by entry, broadcast against each other."""
+    return _lesser(x, y)
+
+
+def greater(x: Any, y: Any) -> Any:
+    """Return the greater of two numbers, entry by entry, broadcast against each other."""
+    return _greater(x, y)
+
+
 def matrix(a: np.ndarray) -> Any:
     """Return a matrix of balls in the form that `product` turns it into, to be used again."""
     return arb_mat(a.tolist())
@@ -88,12 +106,12 @@ def norm(a: np.ndarray, axis: int | None = None) -> Any:
 
 def greatest(a: np.ndarray, axis: int | None = None) -> Any:
     """Return the greatest entry along an axis, or of all."""
-    return greater.reduce(a.ravel() if axis is None else a, axis=axis or 0)
+    return _greater.reduce(a.ravel() if axis is None else a, axis=axis or 0)
 
 
 def least(a: np.ndarray, axis: int | None = None) -> Any:
     """Return the least entry along an axis, or of all."""
-    return lesser.reduce(a.ravel() if axis is None else a, axis=axis or 0)
+    return _lesser.reduce(a.ravel() if axis is None else a, axis=axis or 0)
 
 
 def middles(a: np.ndarray) -> np.ndarray:

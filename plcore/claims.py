@@ -3,6 +3,15 @@
 A `Certificate` is data: the numbers that a search found, and a hash that binds them to one
 network, one data set and one weight vector.  It comes with no proof; `verification` proves it.
 A file is read as JSON and nothing else, so that reading one never executes anything.
+
+>>> from plcore.claims import Certificate
+>>> claim = Certificate(
+...     widths=(1, 2, 1), activations=("tanh",), samples=1, digest="0" * 64, argument="plain",
+...     residual=0.1, radii=[1.0], singular_values=[0.5], slack=0.5, curvature=8.0,
+...     step_size=0.125, rate=0.0625, steps=(215, 429),
+... )
+>>> Certificate.from_json(claim.to_json()) == claim
+True
 """
 
 from __future__ import annotations

@@ -4,6 +4,14 @@
 formulas of its own and in balls, or refused.  It imports nothing that the search computes with.
 What is shown is about real numbers: float64 data and weights taken as the numbers that they are,
 and the activations as the functions that they stand for.
+
+>>> import numpy as np, plcore
+>>> network = plcore.FeedForward((3, 5, 1), plcore.activations.tanh)
+>>> problem = plcore.LeastSquares(network, np.eye(3), [0.1, -0.1, 0.2])
+>>> w = plcore.initialization.positive(network, output_scale=2.0)
+>>> certificate = plcore.certify(problem, w)
+>>> plcore.verify(certificate, problem, w).verified
+True
 """
 
 from __future__ import annotations
