@@ -79,7 +79,7 @@ FLOORS = {
     "__init__": 10,
     "svg": 11,
     "figures": 12,
-    "notebooks": 12,
+    "_notebooks": 12,
     "__main__": 13,
 }
 # What draws, and the command line: the mathematics never imports these.
@@ -90,7 +90,7 @@ HIGHEST_IMPORTED = {"verification": 2}
 # What a module may import from elsewhere; every other module has NumPy and SciPy alone.
 OUTSIDE = {
     "__main__": {"nbclient", "numpy"},
-    "notebooks": {"nbclient", "nbformat"},
+    "_notebooks": {"nbclient", "nbformat"},
     "architectures": {"autograd", "numpy"},
     "automatic": {"autograd", "numpy"},
     "ball_activations": {"flint", "numpy"},
