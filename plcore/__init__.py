@@ -65,6 +65,8 @@ _MODULES = (
     "optimizers",
     "piecewise",
     "positive_start",
+    "positive_start_bounds",
+    "positive_start_descent",
     "results",
     "toys",
     "verification",

@@ -99,9 +99,10 @@ class OutputScale(Result):
 
 
 def _checked_improvements(improvements: Any) -> tuple[str, ...]:
-    if isinstance(improvements, str) or not isinstance(improvements, Collection):
+    if not isinstance(improvements, tuple | list | set | frozenset):
         raise TypeError(
-            f"improvements must be a collection of names, but is {checks.shown(improvements)}."
+            "improvements must be a tuple, list or set of names, but is "
+            f"{checks.shown(improvements)}."
         )
     asked = [checks.one_of(name, IMPROVEMENTS, "Each of improvements") for name in improvements]
     return tuple(name for name in IMPROVEMENTS if name in asked)
@@ -233,7 +234,7 @@ class Setting:
         """Return the bounds on α at given radii, or at `count` chosen ones."""
         if radii is None:
             radii = self.radii(improvements, "integral", count, times)
-        radii = increasing_radii(radii)
+        radii = increasing_radii(checks.finite_array(radii, "radii", ndim=1))
         push = self.pushes(radii, improvements)
         alphas = 4 / len(self.y) * np.square(push)
         return PositiveStartBounds(radii, alphas, self.loss, improvements)

@@ -442,15 +442,15 @@ def arguments():
         (positive_start_bounds, "X", set()),
         (positive_start_bounds, "y", set()),
         (positive_start_bounds, "start", set()),
-        (positive_start_bounds, "radii", {"None", "a seed"}),
-        (positive_start_bounds, "improvements", {"a dict", "an empty list"}),
+        (positive_start_bounds, "radii", {"None"}),
+        (positive_start_bounds, "improvements", {"an empty list"}),
         (positive_start_curvature, "start", set()),
         (positive_start_curvature, "radius", {"a seed"}),
         (positive_start_descent, "start", set()),
         (positive_start_descent, "best", set()),
         (certified_output_scale, "hidden", {"None", "a seed"}),
         (certified_output_scale, "criterion", set()),
-        (certified_output_scale, "improvements", {"a dict", "an empty list"}),
+        (certified_output_scale, "improvements", {"an empty list"}),
     ],
 )
 def test_garbage_is_refused(function, name, fine):
