@@ -191,6 +191,8 @@ class LeastSquares(Objective):
 
     Attributes
     ----------
+    X, y : numpy.ndarray
+        Copies of the data, read-only.
     dimension : int
         The number p of parameters.
     size : int
@@ -215,8 +217,11 @@ class LeastSquares(Objective):
 
     def __init__(self, network: FeedForward, X: Any, y: Any) -> None:
         self.network = checks.instance(network, FeedForward, "network")
-        self.X = network.check_inputs(X)
-        self.y = checks.finite_array(y, "y", least_ndim=1)
+        # Copies: what the caller does to its arrays later leaves the objective as it is.
+        self.X = network.check_inputs(X).copy()
+        self.y = checks.finite_array(y, "y", least_ndim=1).copy()
+        for array in (self.X, self.y):
+            array.flags.writeable = False
         if self.y.shape[-1] != self.X.shape[-2]:
             raise ValueError(
                 f"X and y must have the same number of samples, but X has {self.X.shape[-2]} rows "

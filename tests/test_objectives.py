@@ -343,3 +343,20 @@ def test_repeated_samples(case, times):
     other = transformed(case, case.w, np.tile(case.X, (times, 1)), np.tile(case.y, times))
     value, gradient, kernel = summary(case)
     assert_law(case, other, value, gradient, np.tile(kernel, (times, times)))
+
+
+def test_least_squares_keeps_its_own_data():
+    """Neither the caller's arrays, changed later, nor the objective's own can corrupt it."""
+    network = FeedForward((3, 4, 1), activations.tanh)
+    rng = np.random.default_rng(0)
+    X, y, w = rng.standard_normal((2, 3)), rng.standard_normal(2), rng.standard_normal(21)
+    problem = LeastSquares(network, X, y)
+    before = problem.value(w), problem.gradient(w), problem.kernel(w)
+    X *= 10
+    y += 1
+    after = problem.value(w), problem.gradient(w), problem.kernel(w)
+    assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
+    assert problem.value(w) != LeastSquares(network, X, y).value(w)
+    for array in (problem.X, problem.y):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0.0
