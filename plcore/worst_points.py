@@ -218,10 +218,11 @@ def worst_points(
     residual = problem.residual(points)
     found = np.where(np.square(residual).sum(axis=-1) > inner.floor(residual), found, np.inf)
     best = np.minimum.accumulate(np.append(ratio, found))
-    better = (found < best[:-1]) & (distance > 0)
-    if not better.any():  # nothing is worse than w0 itself
-        better[-1] = True
-        points[-1], distance[-1], found[-1] = start, radii[0], ratio
+    better = np.flatnonzero((found < best[:-1]) & (distance > 0))
+    if not len(better):  # nothing is worse than w0 itself
+        better = np.array([0])
+        points[0], distance[0], found[0] = start, radii[0], ratio
+    better = better[np.append(np.diff(distance[better]) > 0, True)]  # of equal radii the lowest R
     return WorstPoints(
         float(found[better][-1]),
         f"α(w0, r) for r up to {radii[-1]:.4g}",
