@@ -137,9 +137,10 @@ def certify(
     ----------
     Ours: (T2) with α ≥ (4/n) m², and Theorem 1.2♯.
     """
-    situation, tried, refusal = _prepare(problem, w, arguments)
-    if situation is None:
-        return refusal
+    prepared = _prepare(problem, w, arguments)
+    if isinstance(prepared, NotShown):
+        return prepared
+    situation, tried = prepared
     best, most = None, []
     for argument in tried:
         try:
@@ -152,13 +153,13 @@ def certify(
     if best is not None:
         return best
     closest = min(most, key=lambda inequality: inequality.left / max(inequality.right, 1e-300))
-    times = closest.left / closest.right if closest.right > 0 else math.inf
     if closest.right == 0:
         return NotShown(
             "No radius is left on which σ_min(J) could be bounded away from zero, although it is "
             "positive at w.",
             tuple(most),
         )
+    times = closest.left / closest.right
     return NotShown(
         f"|e(w)| = {closest.left:.4g} is {times:.3g} times the most that the best argument allows, "
         f"{closest.right:.4g}; as a loss, {closest.left**2 / problem.size:.3g} against "
@@ -169,7 +170,7 @@ def certify(
 
 def _prepare(
     problem: LeastSquares, w: Any, arguments: Sequence[str] | None
-) -> tuple[_Situation | None, tuple[str, ...], NotShown]:
+) -> tuple[_Situation, tuple[str, ...]] | NotShown:
     """Check the arguments and the hypotheses that no radius can mend."""
     checks.instance(problem, LeastSquares, "problem")
     if problem.X.ndim != 2 or problem.y.ndim != 1:
@@ -178,56 +179,47 @@ def _prepare(
             f"{problem.X.shape} and {problem.y.shape}."
         )
     w = problem.check_point(checks.finite_array(w, "w", ndim=1))
-    known = tuple(jacobian_bounds.BOUNDS)
     if arguments is None:
-        arguments = known
-    known = (*known, POSITIVE_START)
-    tried = checks.sequence(arguments, "arguments", "names of arguments")
-    if not tried:
+        arguments = tuple(jacobian_bounds.BOUNDS)
+    if not (tried := checks.sequence(arguments, "arguments", "names of arguments")):
         raise ValueError("arguments must name at least one argument, but is empty.")
     for name in tried:
-        checks.one_of(name, known, "each of arguments")
-    nothing = NotShown("No argument applies.")
+        checks.one_of(name, (*jacobian_bounds.BOUNDS, POSITIVE_START), "each of arguments")
     network, n, p = problem.network, problem.size, problem.dimension
     smooth = activations_smooth(network)
     if not smooth.holds:
-        return None, tried, NotShown(smooth.detail)
+        return NotShown(smooth.detail)
     if n > p:
-        return (
-            None,
-            tried,
-            NotShown(
-                f"The Jacobian must have full row rank n, but n = {n} samples exceed the "
-                f"p = {p} parameters.",
-                (Inequality("n ≤ p", n, p, strict=False),),
-            ),
+        return NotShown(
+            f"The Jacobian must have full row rank n, but n = {n} samples exceed the "
+            f"p = {p} parameters.",
+            (Inequality("n ≤ p", n, p, strict=False),),
         )
     try:
         residual = problem.residual(w)
         singular = np.linalg.svd(problem.jacobian(w), compute_uv=False)
+        with np.errstate(over="ignore"):
+            length = np.linalg.norm(residual)
+            scale = np.linalg.norm(problem.y) + np.linalg.norm(residual + problem.y)
+            checks.within_range(np.square(length + scale), "The loss")
     except OverflowError as error:
-        return None, tried, NotShown(str(error))
+        return NotShown(str(error))
     floor = max(n, p) * np.finfo(np.float64).eps * float(singular[0])
     if singular[-1] <= floor:
-        return None, tried, _rank_deficient(problem, singular, floor)
-    length = float(np.linalg.norm(residual))
-    scale = float(np.linalg.norm(problem.y) + np.linalg.norm(residual + problem.y))
-    situation = _Situation(problem, w, length * (1 + 1e-12) + 1e-14 * scale, float(singular[0]))
+        return _rank_deficient(problem, singular, floor)
+    residual_bound = float(length * (1 + 1e-12) + 1e-14 * scale)
     obstacles = {name: _obstacle(problem, w, name) for name in tried}
     tried = tuple(name for name in tried if not obstacles[name])
     if not tried:
-        return None, tried, NotShown(" ".join(obstacles.values()))
-    return situation, tried, nothing
+        return NotShown(" ".join(obstacles.values()))
+    return _Situation(problem, w, residual_bound, float(singular[0])), tried
 
 
 def _obstacle(problem: LeastSquares, w: np.ndarray, argument: str) -> str:
     """Return why an argument cannot say anything here, as a sentence; empty if it can."""
     n, d = problem.X.shape
     if argument == "first layer" and n > d + 1:
-        return (
-            "The first-layer argument needs n ≤ d + 1 samples, "
-            f"but n = {n} exceeds d + 1 = {d + 1}."
-        )
+        return f"The first-layer argument needs n ≤ d + 1, but n = {n} exceeds d + 1 = {d + 1}."
     try:
         if argument == "any n":
             jacobian_bounds.check_expandable(problem)

@@ -174,7 +174,8 @@ class Expansion:
             signal_tangent = bend * z_tangents[index - 1] + trace.slopes[index - 1] * back
         rotated = self._left.T @ np.concatenate(parts, axis=-1)  # (b, a, p)
         rotated = 0.5 * (rotated + np.swapaxes(rotated, 0, 1))
-        return rotated @ np.swapaxes(rotated, -1, -2)
+        grams = rotated @ np.swapaxes(rotated, -1, -2)
+        return checks.within_range(grams, "The Gram matrix of the second derivatives")
 
     @cached_property
     def sources(self) -> Forms:
@@ -279,7 +280,7 @@ class Expansion:
                 squares = squares.sum(axis=-1, keepdims=True)
             flat = squares @ grams.reshape(len(grams), -1)
             found.append(flat.reshape(len(radii), *grams.shape[1:]))
-        return np.stack(found)
+        return checks.within_range(np.stack(found), "The bound on the remainder")
 
     def least_singular_values(self, radii: np.ndarray, rounds: int = ROUNDS) -> np.ndarray:
         """Return lower bounds on σ_min(J(v)) over B(w, s), one for each radius; may be negative.
