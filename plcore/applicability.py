@@ -131,9 +131,8 @@ class ApplicableTheorems(Result):
                 f"{html.escape(label)}: {html.escape(value)}" for label, value in check._rows()
             )
             rows.append(
-                f"<tr><th scope='row' {left}>{html.escape(check.theorem)}</th>"
-                f"<td {left}>{_SIGNS[check.verdict]} {check.verdict}</td>"
-                f"<td {left}>{parts}</td></tr>"
+                f"<tr><th scope='row' {left}>{html.escape(check.theorem)}<br>"
+                f"{_SIGNS[check.verdict]} {check.verdict}</th><td {left}>{parts}</td></tr>"
             )
         return f"<table><caption>{self._title()}</caption>{''.join(rows)}</table>"
 
