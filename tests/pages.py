@@ -236,8 +236,9 @@ class Visit:
         It takes minutes to look at every letter of a chapter; `low_contrast` does that sooner.
         """
         options = {"resultTypes": ["violations"], "rules": {"color-contrast": {"enabled": False}}}
+        options["preload"] = False  # it would ask for the style sheets anew
         if colors_only:  # all that a change of theme changes
-            options["runOnly"] = {"type": "tag", "values": ["cat.color"]}
+            options["runOnly"] = {"type": "rule", "values": ["link-in-text-block"]}
         return [
             f"{fault['id']} ({fault['impact']}): {node['html'][:100]}"
             for fault in Axe().run(self.page, options=options).response["violations"]

@@ -1,6 +1,7 @@
 """The built book, page by page: links, structure, and what a browser without network shows."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -114,11 +115,39 @@ def test_generated_page(browser, book, name):
         report(visit.accessibility_faults() + visit.requested + visit.messages)
 
 
+@pytest.fixture(scope="module")
+def statements(site, book):
+    """What the index of statements links to, by name."""
+    page, _ = site.page(book / "chapters" / "statements.html")
+    links = page.select("article ul.statement-index li > p > a")
+    assert all(len(link.parent.get_text()) > len(link.get_text()) + 4 for link in links)
+    return {link.get_text(): link["href"] for link in links}
+
+
+def test_index_lists_every_statement_by_the_name_that_it_bears(site, book, statements):
+    found = {}
+    for name in PAGES:
+        page, _ = site.page(book / f"{name}.html")
+        for box in page.select("article div.proof[id]"):
+            bears = box.select_one(".admonition-title .caption-number").get_text().strip()
+            found[bears] = f"{Path(name).name}.html#{box['id']}"
+    assert len(found) > 40
+    assert statements == found
+
+
 @pytest.mark.browser
-def test_search_finds_pages(browser, book):
+def test_search_finds_statements_and_words(browser, book, statements):
+    some = list(statements.items())[:: len(statements) // 4]
+    wanted = {name: f"chapters/{place}" for name, place in some}
+    wanted["Remark 2.6"] = "chapters/paper_map.html"  # the paper's
+    wanted["integral criterion"] = "chapters/glossary.html#term-integral-criterion"
+    wanted["gradient_descent"] = "chapters/api/theorems.html#plcore.descent.gradient_descent"
     with Visit(browser, book / "search.html") as visit:
-        visit.page.goto((book / "search.html").as_uri() + "?q=gradient")
-        visit.page.wait_for_selector("ul.search li a")
+        for words, place in wanted.items():
+            visit.page.goto(f"{(book / 'search.html').as_uri()}?q={quote(words)}")
+            visit.page.wait_for_selector("ul.search li a")
+            first = visit.page.locator("ul.search li a").first
+            assert first.get_attribute("href").partition("?")[0] == place, words
         report(visit.requested + visit.messages)
 
 
