@@ -224,6 +224,13 @@ def test_code_style():
         assert result.returncode == 0, result.stdout
 
 
+def test_pre_commit_checks_with_the_locked_ruff():
+    settings = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (repository,) = settings["repos"]
+    assert Version(repository["rev"]) == pinned(default_environment())["ruff"]
+    assert [hook["id"] for hook in repository["hooks"]] == ["ruff-check", "ruff-format"]
+
+
 def test_types(tmp_path):
     """The package ships `py.typed`, so its annotations hold, read with the locked versions."""
     pins = pinned(default_environment())
