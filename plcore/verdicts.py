@@ -273,5 +273,5 @@ def increasing_radii(value: Any) -> np.ndarray:
     """Return radii as a vector, positive and increasing, or raise with a clear sentence."""
     radii = np.atleast_1d(checks.finite_array(value, "radii"))
     if radii.ndim != 1 or radii[0] <= 0 or not (np.diff(radii) > 0).all():
-        raise ValueError(f"radii must be positive and increasing, but are {radii}.")
+        raise ValueError(f"radii must be positive and increasing, but are {checks.shown(radii)}.")
     return radii

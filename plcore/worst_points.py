@@ -117,7 +117,7 @@ class WorstPoints(Estimate):
 
 
 def vanishing_radius(problem: LeastSquares, start: Any) -> float:
-    """Return a radius from which on α(w0, r) = 0, exactly.
+    """Return a radius from which on α(w0, r) = 0, exactly (ours).
 
     Statement: let ℓ ≥ 2 and let v be w0 with W_1 replaced by a matrix that maps all inputs to 0,
     W_ℓ by 0 and b_L so that the output, now the same for every input, is the mean ȳ of the
@@ -142,9 +142,6 @@ def vanishing_radius(problem: LeastSquares, start: Any) -> float:
     TypeError, ValueError
         If an argument has the wrong type or shape.
 
-    References
-    ----------
-    Ours.
     """
     start = _one_problem(problem, start)
     if np.ptp(problem.y) == 0:
