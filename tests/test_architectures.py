@@ -7,7 +7,15 @@ import pytest
 from bad_input import assert_sentence, garbage_taken
 from strategies import EVERY, ROUGH
 
-from plcore import activations, bounds, criterion, initialization, kernel, positive_start
+from plcore import (
+    activations,
+    bounds,
+    certificates,
+    criterion,
+    initialization,
+    kernel,
+    positive_start,
+)
 from plcore.architectures import ConvolutionalResidual, FullyConnected, Residual, SquaredLoss
 from plcore.curvature import top_curvature
 from plcore.descent import gradient_descent
@@ -346,6 +354,7 @@ def test_what_needs_a_bound_refuses_by_name():
         lambda: initialization.lecun(problem.network, np.random.default_rng(0)),
         lambda: positive_start.positive_start_constants(problem.network, problem.X, problem.y),
         lambda: bounds.derivative_bounds(problem, w, 0.1),
+        lambda: certificates.certify(problem, w),
     ]
     for call in refusals:
         with pytest.raises(TypeError, match=r"Residual") as caught:
