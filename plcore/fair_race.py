@@ -340,16 +340,19 @@ def _to_json(
             return [plain(part) for part in value.tolist()]
         if isinstance(value, list):
             return [plain(part) for part in value]
+        if isinstance(value, dict):
+            return {key: plain(part) for key, part in value.items()}
         if isinstance(value, float):
             short = float(f"{value:.4g}") if math.isfinite(value) else None
             return int(short) if short is not None and short.is_integer() else short
         return value
 
-    entries = [
-        {"setting": name} | {key: plain(value) for key, value in asdict(entry).items()}
-        for name, found in results.items()
-        for entry in found.values()
-    ]
+    entries = []
+    for name, found in results.items():
+        for entry in found.values():
+            entries.append({"setting": name, **plain(asdict(entry))})
+            if np.array_equal(entry.cost, entry.steps):
+                del entries[-1]["cost"]  # a gradient a step
     head = {
         "about": "plcore.fair_race.study: steps and gradients to each level, seed by seed",
         "levels": LEVELS,
@@ -368,7 +371,7 @@ def read(path: str | Path) -> dict[str, dict[tuple[str, str], Entry]]:
     stored = json.loads(Path(path).read_text(encoding="utf-8"))
     results: dict[str, dict[tuple[str, str], Entry]] = {name: {} for name in stored["settings"]}
     for entry in stored["entries"]:
-        name = entry.pop("setting")
+        name, entry = entry.pop("setting"), {"cost": entry["steps"]} | entry
         for key, columns in (("steps", 3), ("cost", 3), ("tried", 2), ("kernel", 4)):
             array = np.array(entry[key], dtype=float).reshape(-1, columns)
             missing = np.nan if key == "kernel" else np.inf
