@@ -96,6 +96,7 @@ OUTSIDE = {
     "ball_activations": {"flint", "numpy"},
     "balls": {"flint", "numpy"},
     "certificate_study": {"numpy", "sklearn"},
+    "constants_study": {"joblib", "numpy", "tqdm"},
     "experiments": {"joblib", "numpy", "scipy", "sklearn", "tqdm"},
     "fair_race": {"joblib", "numpy", "scipy", "tqdm"},
     "figures": {"IPython", "cycler", "ipywidgets", "matplotlib", "numpy"},
