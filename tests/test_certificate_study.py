@@ -60,7 +60,7 @@ def test_what_the_book_says_of_it(rows):
         best, plain = (row(rows, case, name)["median"] for name in ("best", "plain"))
         assert best >= least
         assert best >= gain * plain
-        assert 0.5 <= row(rows, case, "best")["start"] <= 1.1
+        assert 0.5 <= row(rows, case, "best")["start"] <= 1.2
     assert max(row(rows, "n > d + 1", "first layer")["losses"]) == 0
 
 
@@ -83,7 +83,7 @@ def test_the_study_takes_the_steps_of_gradient_descent():
     problem, start = case.problem(2), case.start(2)
     steps, path = certificate_study._path(problem, start, case.step_size, 130)
     assert steps[:5] == [0, 1, 2, 3, 4]
-    assert steps[-3:] == [126, 128, 130]
+    assert steps[-3:] == [127, 129, 130]
     whole = plcore.gradient_descent(problem, start, case.step_size, 130, record_path=True).path
     np.testing.assert_allclose(path, whole[steps], rtol=1e-9, atol=1e-12)
 
