@@ -193,6 +193,29 @@ def test_limits_keep_their_error_and_their_structure(activation):
     assert diagonals == pytest.approx(np.ones((3, 6)), rel=1e-9)  # what c_σ is for
 
 
+def test_deep_residual_limits_of_an_affine_activation():
+    """σ(u) = u + 1: h_ℓ is a multiple of the ones vector plus a centred Gaussian part.
+
+    The multiple grows by s a layer, and the covariance by s² times the inner products below.
+    """
+    affine = Activation(
+        "affine",
+        (lambda u: u + 1.0, np.ones_like, np.zeros_like),
+        ((), (), ()),
+        ((-math.inf, math.inf), (1.0, 1.0), (0.0, 0.0)),
+    )
+    X, depth = unit_rows(4, 3), 6
+    s = 0.9 / depth
+    found = residual_gram(X, affine, depth, residual_scale=0.9)
+    multiple, covariance = math.sqrt(0.5), 0.5 * X @ X.T  # c_σ = 1/E(g + 1)² = 1/2
+    inner = multiple**2 + covariance
+    for layer in range(1, depth):
+        assert found.hidden[layer] == pytest.approx(inner, rel=1e-9)
+        multiple, covariance = multiple + s, covariance + s * s * inner
+        last, inner = s * s * inner, multiple**2 + covariance
+    assert found.matrix == pytest.approx(last, rel=1e-9)
+
+
 def test_scaling_and_permutations():
     """Positively homogeneous: K^L(tX) = t² K^L(X); and a permutation of inputs permutes K^L."""
     X, order = unit_rows(5, 4), [3, 1, 4, 0, 2]
