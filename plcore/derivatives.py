@@ -1,8 +1,8 @@
-"""Bounds on first and second derivatives over balls, for explicit objectives.
+"""Bounds on first and second derivatives over balls: L1, L2 and β for any objective of the package.
 
-The step-size theorems ask for them: L1, L2 and β.  Quadratics have them in closed form; for the
-formulas of `toys` they are proved by interval arithmetic and branch and bound.  The functions of
-the same names in `bounds` serve networks.
+The step-size theorems ask for them.  Quadratics have them in closed form; for the formulas of
+`toys` they are proved by interval arithmetic and branch and bound, and for the squared loss of a
+network by the recursions of `bounds`, to which the functions here are a common door.
 
 >>> from plcore import derivatives, toys
 >>> first, second = derivatives.derivative_bounds(toys.parabola, [1.0], 2.0)  # f = x² on [−1, 3]
@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
+from . import bounds, checks
 from .boxes import least_over_balls
 from .intervals import Interval
-from .objectives import Quadratic
+from .objectives import LeastSquares, Quadratic
 from .results import Bound
 from .toys import Enclosure, Formula
 
@@ -31,7 +31,11 @@ _INTERVALS = "interval arithmetic on boxes"
 
 
 def derivative_bounds(
-    objective: Quadratic | Formula, centre: Any, radius: float, *, tolerance: float = 1e-3
+    objective: Quadratic | Formula | LeastSquares,
+    centre: Any,
+    radius: float,
+    *,
+    tolerance: float = 1e-3,
 ) -> tuple[Bound, Bound]:
     """Return L1 and L2, bounds on all first and all second partial derivatives of f on B(x, r).
 
@@ -40,7 +44,7 @@ def derivative_bounds(
 
     Parameters
     ----------
-    objective : Quadratic or Formula
+    objective : Quadratic, Formula or LeastSquares
     centre : array_like, shape (p,)
         x.
     radius : float
@@ -55,6 +59,8 @@ def derivative_bounds(
         If an argument has the wrong type or shape, or is not positive.
     """
     centre, radius, tolerance = _check(objective, centre, radius, tolerance)
+    if isinstance(objective, LeastSquares):
+        return bounds.derivative_bounds(objective, centre, radius)
     if isinstance(objective, Quadratic):
         A = objective.matrix
         first = 2 * float(np.max(np.abs(A @ centre) + radius * np.linalg.norm(A, axis=1)))
@@ -78,7 +84,11 @@ def derivative_bounds(
 
 
 def curvature_bound(
-    objective: Quadratic | Formula, centre: Any, radius: float, *, tolerance: float = 1e-3
+    objective: Quadratic | Formula | LeastSquares,
+    centre: Any,
+    radius: float,
+    *,
+    tolerance: float = 1e-3,
 ) -> Bound:
     """Return β, a bound on λ_max(∇²f) over {v in B(x, r): f(v) ≤ f(x)}, for Theorem 1.2♯.
 
@@ -95,6 +105,8 @@ def curvature_bound(
         As `derivative_bounds`.
     """
     centre, radius, tolerance = _check(objective, centre, radius, tolerance)
+    if isinstance(objective, LeastSquares):
+        return bounds.curvature_bound(objective, centre, radius)
     quantity = "β, λ_max of the Hessian on the sublevel set in the ball"
     if isinstance(objective, Quadratic):
         return Bound(2 * float(objective.eigenvalues[-1]), "upper", quantity, "closed form")
@@ -116,10 +128,10 @@ def curvature_bound(
 def _check(
     objective: Any, centre: Any, radius: Any, tolerance: Any
 ) -> tuple[np.ndarray, float, float]:
-    if not isinstance(objective, Quadratic | Formula):
+    if not isinstance(objective, Quadratic | Formula | LeastSquares):
         raise TypeError(
-            "objective must be a Quadratic or a Formula (for a network's squared loss there is "
-            f"plcore.bounds), but is {checks.shown(objective)}."
+            "objective must be a Quadratic, a Formula or a LeastSquares, "
+            f"but is {checks.shown(objective)}."
         )
     centre = objective.check_point(checks.finite_array(centre, "centre", ndim=1), "centre")
     return (

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from plcore import toys
+from plcore import activations, bounds, toys
 from plcore.derivatives import curvature_bound, derivative_bounds
-from plcore.objectives import Quadratic
+from plcore.network import FeedForward
+from plcore.objectives import LeastSquares, Quadratic
 
 CASES = [
     (toys.parabola, [1.0], 1.5), (toys.wavy, [2.0], 2.5), (toys.quartic, [1.0], 0.7),
@@ -94,7 +95,7 @@ def test_upward_curvature_alone_counts():
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        ((abs, [1.0], 1.0), TypeError, "objective must be a Quadratic or a Formula .* plcore.bou"),
+        ((abs, [1.0], 1.0), TypeError, "a Quadratic, a Formula or a LeastSquares, but is"),
         ((toys.parabola, [1.0, 2.0], 1.0), ValueError, "centre must have p = 1 entries"),
         ((toys.parabola, [[1.0]], 1.0), ValueError, "centre must have 1 axes"),
         ((toys.parabola, [np.inf], 1.0), ValueError, "centre must be finite"),
@@ -106,3 +107,11 @@ def test_bad_arguments_are_refused_in_a_sentence(function, arguments, error, sen
         function(*arguments)
     with pytest.raises(ValueError, match="tolerance must lie strictly between 0 and 1"):
         function(toys.parabola, [1.0], 1.0, tolerance=1.0)
+
+
+def test_squared_losses_have_the_same_door():
+    network = FeedForward((2, 3, 1), activations.tanh)
+    problem = LeastSquares(network, np.eye(2), [1.0, -1.0])
+    w = np.linspace(-0.5, 0.5, network.parameter_count)
+    assert derivative_bounds(problem, w, 0.3) == bounds.derivative_bounds(problem, w, 0.3)
+    assert curvature_bound(problem, w, 0.3) == bounds.curvature_bound(problem, w, 0.3)
