@@ -1,11 +1,15 @@
 """The built book, page by page: links, structure, and what a browser without network shows."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import yaml
 from pages import PHONE, Site, Visit
+from pypdf import PdfReader
 
 ROOT = Path(__file__).parents[1]
 
@@ -172,6 +176,29 @@ def test_theme_is_the_preferred_one_until_switched(browser, book, preferred):
         assert {theme for theme, _, _ in seen} == {"light", "dark"}
         assert all(paper == page for _, page, paper in seen), seen
         report(visit.requested + visit.messages)
+
+
+PRINT = """
+import sys
+sys.path.insert(0, "chapters/_extensions")
+from pathlib import Path
+from book_pdf import print_page
+print_page(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.browser
+def test_print_has_open_boxes_and_no_controls(site, browser, book, tmp_path):
+    page, target = book / "chapters" / "06_lecun_corollary.html", tmp_path / "page.pdf"
+    subprocess.run([sys.executable, "-c", PRINT, page, target], cwd=ROOT, check=True)
+    pages = PdfReader(target).pages
+    printed = "".join(page.extract_text() for page in pages)
+    folded = site.page(page)[0].select("article details.sd-dropdown p")
+    words = {word for text in folded for word in re.findall(r"\b[a-z]{6,}\b", text.get_text())}
+    found = {word for word in words if word in printed}
+    assert len(pages) > 3
+    assert len(found) > 0.9 * len(words) > 20
+    assert "Run this cell" not in printed
 
 
 BROKEN = """
