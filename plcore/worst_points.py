@@ -280,7 +280,7 @@ def critical_scale(
     guess: float = 1.0,
     tolerance: float = 0.01,
     effort: float = 1.0,
-    most_tried: int = 30,
+    most_tried: int = 60,
 ) -> CriticalScale:
     """Return the largest scale of a family of starts at which a criterion is shown to fail.
 
@@ -331,6 +331,7 @@ def critical_scale(
     failing: list[tuple[float, float]] = []  # scales where it is shown to fail, and surpluses
     others: list[tuple[float, float]] = []  # not shown
     worst: WorstPoints | None = None
+    longer = 0
     moves: dict[bool, np.ndarray] = {}  # from the last start of either kind to its worst points
     for _ in range(most_tried):
         here = start(scale)
@@ -348,6 +349,7 @@ def critical_scale(
             if not failing or scale > failing[-1][0]:
                 worst = found
             failing = sorted([*failing, (scale, surplus)])
+            longer += last_word  # no bracket after all: look further ahead each time
         else:
             others.append((scale, surplus))
             if last_word:
@@ -359,7 +361,8 @@ def critical_scale(
         others.sort()
         # The upper end of the bracket is searched once more, with what was found at the lower.
         last_word = bool(failing and others) and others[0][0] <= (1 + tolerance) * failing[-1][0]
-        scale = others.pop(0)[0] if last_word else _next_scale(failing, others, tolerance)
+        step = tolerance * 1.5**longer
+        scale = others.pop(0)[0] if last_word else _next_scale(failing, others, step)
     else:
         raise RuntimeError(f"No critical scale was bracketed with {most_tried} scales.")
     assert worst is not None
