@@ -14,6 +14,8 @@ __all__ = ["ResidualDirection"]
 _REACH = np.geomspace(0.02, 30.0, 56)  # ρ √λ̄ / |y|
 _NOISE = np.geomspace(1e-5, 10.0, 32)  # squared, in units of |y|²
 _MULTIPLIERS = np.geomspace(1e-3, 1.0, 12)  # τ in units of yᵀPy/|y|²
+_WEIGHTS = (0.25, 1.0, 4.0)  # pρ/Δ
+_SPREADS = (0.3, 1.5, 6.0, 24.0)  # η/(ε|y|)²
 _BISECTIONS = 26
 
 
@@ -24,7 +26,8 @@ class ResidualDirection:
     with m_i = (1+p)ρ²λ_i + (1+1/p)Δ² + η in the eigenbasis of P, the inequality
     Σ ŷ_i² (λ_i−κ′)/(m_i (λ_i−κ′) + τ) ≥ 1 with positive denominators proves
     |X̃ᵀe|² ≥ (κ′ − ε²τ/η)|e|².  A table of the greatest κ′ over (1+p)ρ², the rest of m and τ is
-    made once; it is read at the next entry up, which is safe as κ′ falls in both.
+    made once; it is read at the next entry up, which is safe as κ′ falls in both.  The answers
+    fall as ρ, Δ and ε grow, exactly: so does everything looked up, and ε²τ/η depends on none.
 
     Parameters
     ----------
@@ -72,6 +75,9 @@ class ResidualDirection:
                 total = (share * gap / bottom).sum(axis=-1)
             proved = (bottom > 0).all(axis=-1) & (total >= 1 + 1e-9)
             below, above = np.where(proved, middle, below), np.where(proved, above, middle)
+        # What is proved for a larger set holds for a smaller one, however the bisection went.
+        for axis in (0, 1):
+            below = np.flip(np.maximum.accumulate(np.flip(below, axis), axis), axis)
         return below
 
     def least_ratio(self, reach: np.ndarray, shift: np.ndarray, part: np.ndarray) -> np.ndarray:
@@ -93,21 +99,19 @@ class ResidualDirection:
             return best
         if self._table is None:
             self._table = self._fill()
-        rho = reach[near] * (np.sqrt(self._scale) / self._size)
+        rho = reach[near] * (np.sqrt(self._scale) / self._size) + 1e-12
         delta = shift[near] / self._size + 1e-12
-        epsilon = part[near]
+        epsilon = part[near] + 1e-9
         found = np.full(rho.shape, self.least)
         tau = _MULTIPLIERS * float(self._share @ self._low)
-        for weight in (0.25, 1.0, 4.0):
-            p = np.maximum(weight * delta / np.maximum(rho, 1e-9), 1e-9)
-            row = np.searchsorted(_REACH, rho * np.sqrt(1 + p))
-            for spread in (0.3, 1.5, 6.0):
-                eta = spread * np.maximum(epsilon, 1e-9) ** 2 * (1 + np.square(rho)) + 1e-18
-                noise = np.square(delta) * (1 + 1 / p) + eta
+        for weight in _WEIGHTS:
+            # p = weight·Δ/ρ; what is looked up grows with ρ, Δ and ε, what is lost is fixed.
+            row = np.searchsorted(_REACH, np.sqrt(rho * (rho + weight * delta)))
+            for spread in _SPREADS:
+                noise = delta * (delta + rho / weight) + spread * np.square(epsilon)
                 column = np.searchsorted(_NOISE, noise)
                 inside = (row < len(_REACH)) & (column < len(_NOISE))
                 kept = self._table[row[inside], column[inside]]
-                loss = (np.square(epsilon) / eta)[inside, None] * tau
-                found[inside] = np.maximum(found[inside], (kept - loss).max(axis=-1))
+                found[inside] = np.maximum(found[inside], (kept - tau / spread).max(axis=-1))
         best[near] = found
         return best

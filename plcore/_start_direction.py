@@ -16,6 +16,9 @@ from ._start_bounds import Reach, Start
 
 __all__ = ["least_push"]
 
+# Ends of the cells of ω/|q⁰| − 1.
+_CELLS = np.array([-np.inf, -0.6, -0.4, -0.25, -0.15, -0.07, 0.0, 0.1, 0.25, 0.5, 1.0, np.inf])
+
 
 @dataclass(frozen=True)
 class _Turn:
@@ -62,22 +65,27 @@ def _turn(start: Start, reach: Reach, widest: float) -> _Turn:
     return _Turn(signal, base, spread, remainder)
 
 
-def least_push(start: Start, reach: Reach, residuals: ResidualDirection, cells: int) -> np.ndarray:
-    """Return lower bounds on |J(v)ᵀe|/|e| that use where e can point, one for each split."""
+def least_push(start: Start, reach: Reach, residuals: ResidualDirection) -> np.ndarray:
+    """Return lower bounds on |J(v)ᵀe|/|e| that use where e can point, one for each split.
+
+    The cells of ω = m̂·q* are those of a fixed grid of ω/|q⁰|, cut to where ω can be: with larger
+    output weights on smaller budgets each cell shrinks within itself, so no bound falls.
+    """
     plain = np.sqrt(residuals.least) * reach.signal
     if np.isnan(reach.signal).any():
         return plain
     turn = _turn(start, reach, float(np.sqrt(residuals.greatest)))
-    # ω = m̂·q* lies within `signal` of its start; on each cell of it take the worst end.
-    edge = np.linspace(-1.0, 1.0, cells + 1)
-    below, above = edge[:-1, None, None], edge[1:, None, None]
-    middle = np.where(below * above < 0, 0.0, np.minimum(np.abs(below), np.abs(above)))
-    low = np.maximum(start.first_signal + below * turn.signal, 0.0)
-    high = start.first_signal + above * turn.signal
-    length = np.sqrt(np.square(high) + (1 - np.square(middle)) * np.square(turn.signal))
+    below, above = _CELLS[:-1, None, None], _CELLS[1:, None, None]
+    low = start.first_signal + np.maximum(start.first_signal * below, -turn.signal)
+    high = start.first_signal + np.minimum(start.first_signal * above, turn.signal)
+    reached = low <= high
+    # |q*|² = |q*−q⁰|² + 2|q⁰|ω − |q⁰|².
+    square = np.square(turn.signal) + start.first_signal * (2 * high - start.first_signal)
+    length = np.sqrt(np.maximum(square, 0.0))
     least = np.maximum(low - turn.spread, reach.signal)
     most = np.maximum(high + turn.spread, least)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        part = np.where(least > 0, 0.5 * (most / least - 1), np.inf)
+        part = np.where(reached & (least > 0), 0.5 * (most / least - 1), np.inf)
     ratio = residuals.least_ratio(length * reach.budgets[0] + turn.constant, turn.remainder, part)
-    return np.maximum(np.sqrt(ratio) * least, plain).min(axis=0)
+    found = np.maximum(np.sqrt(ratio) * least, plain)
+    return np.where(reached, found, np.inf).min(axis=0)

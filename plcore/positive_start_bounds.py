@@ -44,7 +44,6 @@ IMPROVEMENTS = ("norms", "shared", "split", "biases", "direction")
 _SAFE = 1 - 1e-10
 _PARTS = {2: 48, 3: 22, 4: 14, 5: 10}  # covers of the splits, and coarser ones for "direction"
 _COARSE_PARTS = {2: 32, 3: 12, 4: 8, 5: 6}
-_CELLS = 8
 _TOLERANCE = 1e-3
 
 
@@ -188,7 +187,7 @@ class Setting:
             best = np.maximum(best, floor * found.signal.min(axis=0))
             if "direction" in improvements:
                 found = self.reach(radii, self.coarse, shared=shared, split=split)
-                turned = least_push(self.begun, found, self.residuals, _CELLS)
+                turned = least_push(self.begun, found, self.residuals)
                 best = np.maximum(best, turned.min(axis=0))
         best = np.where(np.isfinite(best), best, 0.0) * _SAFE
         return np.maximum.accumulate(best[::-1])[::-1]
