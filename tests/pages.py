@@ -86,7 +86,7 @@ class Site:
 # Text as a reader meets it: not code, not the source that MathJax keeps beside its output.
 _TEXT = """
 () => {
-  const skipped = "script, style, template, pre, code, mjx-container, textarea";
+  const skipped = "script, style, template, pre, code, dl.py dt, mjx-container, textarea";
   const walker = document.createTreeWalker(document.querySelector("article") ?? document.body,
                                            NodeFilter.SHOW_TEXT);
   const texts = [];
