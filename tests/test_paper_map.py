@@ -1,4 +1,4 @@
-"""The paper map: every numbered statement, and functions and tests that exist."""
+"""The paper map: every numbered statement and every theorem of ours, with what stands behind it."""
 
 import ast
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 MAP = ROOT / "chapters" / "paper_map.ipynb"
@@ -86,6 +87,66 @@ def names_of_tests(file):
         return set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def chapters():
+    """The notebooks of the numbered parts, in the book's order."""
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    for part in contents["parts"]:
+        if part.get("numbered"):
+            for chapter in part["chapters"]:
+                yield nbformat.read(ROOT / f"{chapter['file']}.ipynb", as_version=4)
+
+
+def code_by_statement():
+    """The code of its chapter for each theorem, proposition or corollary called Ours, by label."""
+    found = {}
+    for notebook in chapters():
+        code, text = (
+            "\n".join(cell.source for cell in notebook.cells if cell.cell_type == kind)
+            for kind in ("code", "markdown")
+        )
+        pattern = r"\{prf:(?:theorem|proposition|corollary)\} Ours\b.*\n:label: (\S+)"
+        found |= dict.fromkeys(re.findall(pattern, text), code)
+    return found
+
+
+def rows_of_ours(source):
+    """Label, function, and test or *cells*, of each row of the last table."""
+    pattern = r"^\| \{prf:ref\}`([\w-]+)` \| .+ \| `([\w.]+)` <br>(?:`([\w:]+)`|\*(cells)\*) \|$"
+    return [(label, function, test or cells) for label, function, test, cells in
+            re.findall(pattern, source, flags=re.MULTILINE)]  # fmt: skip
+
+
+def faults_of_ours(function, test, code):
+    """What is wrong with a row on a statement of ours, whose chapter has this code."""
+    faults = [] if exists(function) else [f"{function} does not exist"]
+    if test == "cells":
+        if function.split(".")[-1] not in code or "assert" not in code:
+            faults.append(f"the chapter's cells do not assert anything about {function}")
+    elif test.partition("::")[2] not in names_of_tests(test.partition("::")[0]):
+        faults.append(f"{test} does not exist")
+    return faults
+
+
+def test_every_theorem_of_ours_is_mapped_in_the_book_s_order():
+    text = "\n".join(cell.source for cell in nbformat.read(MAP, as_version=4).cells)
+    statements, table = code_by_statement(), rows_of_ours(text)
+    assert len(statements) > 20
+    assert [label for label, *_ in table] == list(statements)
+    faults = {label: found for label, function, test in table
+              if (found := faults_of_ours(function, test, statements[label]))}  # fmt: skip
+    assert not faults
+
+
+def test_a_bad_row_of_ours_is_found():
+    good = "| {prf:ref}`thm-x` | says | `kernel.tangent_kernel` <br>*cells* |"
+    assert rows_of_ours(good) == [("thm-x", "kernel.tangent_kernel", "cells")]
+    assert not faults_of_ours("kernel.tangent_kernel", "cells", "assert tangent_kernel(1)")
+    assert len(faults_of_ours("kernel.no_kernel", "cells", "print(1)")) == 2
+    assert faults_of_ours("kernel.tangent_kernel", "test_kernel::test_no", "") == [
+        "test_kernel::test_no does not exist"
+    ]
 
 
 def test_every_numbered_statement_is_mapped_in_the_paper_s_order():
