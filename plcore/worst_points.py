@@ -331,7 +331,7 @@ def critical_scale(
     failing: list[tuple[float, float]] = []  # scales where it is shown to fail, and surpluses
     others: list[tuple[float, float]] = []  # not shown
     worst: WorstPoints | None = None
-    longer = 0
+    longer, doubted = 0, set[float]()
     moves: dict[bool, np.ndarray] = {}  # from the last start of either kind to its worst points
     for _ in range(most_tried):
         here = start(scale)
@@ -355,9 +355,11 @@ def critical_scale(
             if last_word:
                 break
         if failing:
-            # What was not shown before, and now looks as if it could be, does not count.
+            # What was not shown before, and now looks as if it could be, gets a second chance.
             most, least = failing[-1]
-            others = [(a, q) for a, q in others if a > most and q <= 1.01 * least * (a / most) ** 3]
+            likely = {a for a, q in others if q > 1.01 * least * (a / most) ** 3} - doubted
+            others = [(a, q) for a, q in others if a > most and a not in likely]
+            doubted |= likely
         others.sort()
         # The upper end of the bracket is searched once more, with what was found at the lower.
         last_word = bool(failing and others) and others[0][0] <= (1 + tolerance) * failing[-1][0]
