@@ -5,14 +5,16 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from contextlib import redirect_stdout
 from importlib import metadata, util
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from test_floors import FLOORS
 
-from plcore.__main__ import faults
+from plcore.__main__ import faults, main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,6 +28,9 @@ COMMANDS = [
     ".venv/bin/python chapters/_extensions/book_pdf.py book.pdf",
     TEST,
     ".venv/bin/jupyter lab chapters",
+    ".venv/bin/python -m plcore certify arrays.npz certificate.json --widths 50 10 1"
+    " --activation tanh",
+    ".venv/bin/python -m plcore verify certificate.json arrays.npz",
     ".venv/bin/ruff check && .venv/bin/python -m plcore refresh",
 ]
 
@@ -79,17 +84,38 @@ def test_commands_refer_to_what_exists(command):
             assert option != "-r" or value in tracked
 
 
-def test_example_prints_what_is_shown():
-    ((code, shown),) = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL)
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        exec(compile(code, "README.md", "exec"), {})
-    assert printed.getvalue() == shown
+def test_examples_print_what_is_shown_and_the_commands_agree(tmp_path, monkeypatch):
+    """Afterwards the certificate's commands work on the file that its example has written."""
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL)
+    assert len(examples) == README.count("```python") == 2
+    for code, shown in examples:
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            exec(compile(code, "README.md", "exec"), {})
+        assert printed.getvalue() == shown
+    claim = shown.splitlines()[0]
+    for command in COMMANDS:
+        _, found, arguments = command.partition("python -m plcore ")
+        if found and not arguments.startswith("refresh"):
+            printed = io.StringIO()
+            with redirect_stdout(printed):
+                assert main(arguments.split()) == 0
+            assert claim in " ".join(printed.getvalue().split())
 
 
 def test_refresh_is_a_subcommand_of_the_package():
     source = (ROOT / "plcore" / "__main__.py").read_text(encoding="utf-8")
     assert re.search(r"""add_parser\(\s*["']refresh["']""", source)
+
+
+def test_floors_and_extras_are_all_named():
+    ranges = re.findall(r"^\| (\d+)–(\d+) \|", section("Layout"), re.MULTILINE)
+    named = [floor for low, high in ranges for floor in range(int(low), int(high) + 1)]
+    assert named == list(range(max(FLOORS.values()) + 1))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (sentence,) = re.findall(r"Extras add the rest:(.*?)\n\n", README, re.DOTALL)
+    assert set(project["optional-dependencies"]) <= set(re.findall(r"`([\w-]+)`", sentence))
 
 
 def test_layout_table_is_the_layout():
