@@ -38,6 +38,8 @@ class ResidualDirection:
     ----------
     least, greatest : float
         Bounds on the extreme eigenvalues of P, from below and from above.
+    together : float
+        An upper bound, at most 1, on μ λ_max(P∘P⁻¹)/max_i P_ii, with μ = `least`.
     """
 
     def __init__(self, X: np.ndarray, y: np.ndarray) -> None:
@@ -54,6 +56,13 @@ class ResidualDirection:
         if len(y) > X.shape[1] + 1:
             self._low[: len(y) - X.shape[1] - 1] = 0.0  # singular, whatever rounding says
         self.least, self.greatest = float(self._low[0]), float(self._high[-1])
+        self.together = 1.0
+        if self.least > 0:
+            inverse = (vectors / values) @ vectors.T
+            # ‖P∘δ‖ ≤ max P_ii ‖δ‖ for what the inverse is off by.
+            wrong = slack / self.least**2 + 1e-12 / self.least
+            product = float(np.linalg.eigvalsh(P * inverse)[-1]) / float(np.diag(P).max())
+            self.together = min(1.0, self.least * (product + wrong) * (1 + 1e-10))
         self._scale = float(np.exp(np.log(self._high[self._high > 1e-9 * self.greatest]).mean()))
         self._table: np.ndarray | None = None
 

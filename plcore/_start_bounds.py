@@ -135,9 +135,14 @@ class Start:
             reached = weight @ reached
         self.paths = float(reached[0])  # W̄_L ⋯ W̄_2 m̂
 
-    def reach(self, budgets: list[np.ndarray], shared: bool) -> Reach:
-        """Bound pre-activations, slopes and t within the budgets r_1, …, r_L."""
-        move = budgets[0] * self.longest_input
+    def reach(
+        self, budgets: list[np.ndarray], shared: bool, part: float | np.ndarray = 1.0
+    ) -> Reach:
+        """Bound pre-activations, slopes and t within the budgets r_1, …, r_L.
+
+        For the samples whose |z_1| is at most `part` of the greatest that r_1 allows.
+        """
+        move = budgets[0] * self.longest_input * part
         fall = move  # on the norm of the negative part of z − z̄
         moves, path_slopes, top_slopes, bends, gains = [], [], [], [], []
         even, spread = [], []
@@ -181,6 +186,29 @@ class Start:
         share = self.paths * np.prod(path_slopes, axis=0)
         signal = share * np.maximum(1 - self._moved(budgets, top_slopes, even, spread), 0.0)
         return Reach(budgets, moves, path_slopes, top_slopes, bends, gains, signal)
+
+    def common_signal(
+        self, budgets: list[np.ndarray], shared: bool, fraction: float, steps: int
+    ) -> np.ndarray:
+        """Bound |X̃ᵀ(t∘e)|/(√μ |e|), given that the samples share the budget r_1.
+
+        If 1/t_i² ≤ Φ(|z_1(x_i)|²) with a concave Φ, then it is at least 1/√Φ(r_1² μ K) with
+        K = λ_max(P∘P⁻¹), as the chapter on sharper constants proves.  Here Φ is the least
+        concave function above a staircase, and `fraction` is μK/χ².  `budgets` have shape (N,).
+        """
+        ends = np.linspace(0.0, 1.0, steps + 1) ** 0.8  # in units of χ² r_1²
+        least = self.reach(budgets, shared, np.sqrt(ends[1:, None])).signal
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            stairs = np.concatenate([1 / np.square(least), 1 / np.square(least[-1:])])
+            highest = stairs[-1]
+            if fraction < 1:
+                below = ends <= fraction
+                weight = (fraction - ends[below, None]) / (ends[~below] - ends[below, None])
+                low, high = stairs[below][:, None], stairs[~below]
+                weight = weight[..., None]
+                highest = ((1 - weight) * low + weight * high).max(axis=(0, 1))
+            found: np.ndarray = 1 / np.sqrt(highest)
+        return np.maximum(np.where(np.isnan(found), 0.0, found), least[-1])
 
     def _moved(
         self,

@@ -38,12 +38,13 @@ __all__ = [
     "positive_start_bounds",
 ]
 
-IMPROVEMENTS = ("norms", "shared", "split", "biases", "direction")
+IMPROVEMENTS = ("norms", "shared", "split", "biases", "samples", "direction")
 
 # Relative room for the rounding of the few hundred operations behind each bound.
 _SAFE = 1 - 1e-10
 _PARTS = {2: 48, 3: 22, 4: 14, 5: 10}  # covers of the splits, and coarser ones for "direction"
 _COARSE_PARTS = {2: 32, 3: 12, 4: 8, 5: 6}
+_STEPS = (12, 36)  # of the staircase in `Start.common_signal`; the second a multiple of the first
 _TOLERANCE = 1e-3
 
 
@@ -179,12 +180,15 @@ class Setting:
         best = self._entries(radii)
         if improvements:
             floor = self.spectrum.least_singular * (1 - 1e-12)
-            if "biases" in improvements or "direction" in improvements:
+            if {"biases", "samples", "direction"}.intersection(improvements):
                 floor = max(floor, math.sqrt(self.residuals.least))
             shared = "shared" in improvements
             split = "split" in improvements
             found = self.reach(radii, self.splits, shared=shared, split=split)
             best = np.maximum(best, floor * found.signal.min(axis=0))
+            if "samples" in improvements:
+                together = math.sqrt(self.residuals.least) * self._together(found, shared)
+                best = np.maximum(best, together)
             if "direction" in improvements:
                 found = self.reach(radii, self.coarse, shared=shared, split=split)
                 turned = least_push(self.begun, found, self.residuals)
@@ -199,6 +203,24 @@ class Setting:
         budgets = list(np.sqrt(splits.T)[:, :, None] * radii)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             return self.begun.reach(budgets, shared)
+
+    def _together(self, found: Reach, shared: bool) -> np.ndarray:
+        """Return the least `Start.common_signal` of all splits, for each radius."""
+        every = np.arange(found.signal.shape[1])
+        fraction = self.residuals.together
+
+        def common(splits: np.ndarray, radii: np.ndarray, steps: int) -> np.ndarray:
+            budgets = [budget[splits, radii] for budget in found.budgets]
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                return self.begun.common_signal(budgets, shared, fraction, steps)
+
+        least = common(found.signal.argmin(axis=0), every, _STEPS[1])
+        # Few splits can have a lower one: none is below its bounds from fewer steps, or from one.
+        splits, radii = np.nonzero(found.signal < least)
+        lower = common(splits, radii, _STEPS[0]) < least[radii]
+        splits, radii = splits[lower], radii[lower]
+        np.minimum.at(least, radii, common(splits, radii, _STEPS[1]))
+        return least
 
     def _entries(self, radii: np.ndarray) -> np.ndarray:
         """Remark 2.6's bound as a function of the radius."""
@@ -218,7 +240,8 @@ class Setting:
         weight = self.layers[-1][0]
         whole = float(np.linalg.norm(weight)) + 1e-300
         trial = whole * np.geomspace(1e-4, 1.0, 40)
-        push = self.pushes(trial, improvements)
+        # "samples" would take longest, and moves little here.
+        push = self.pushes(trial, tuple(name for name in improvements if name != "samples"))
         if criterion == "integral":
             total = np.cumsum(push * np.diff(trial, prepend=0.0))
             last = np.flatnonzero(total >= times * self.size)
@@ -263,6 +286,7 @@ def positive_start_bounds(
     * ``"shared"``: the neurons of a layer share one budget;
     * ``"split"``: the layers share one budget, Σ r_ℓ² ≤ s²;
     * ``"biases"``: μ = λ_min(XXᵀ + 11ᵀ) in place of λ_min(XXᵀ);
+    * ``"samples"``: the samples share the first layer's budget;
     * ``"direction"``: the residual has not turned far from −y.
 
     Each is computed in floating point with a relative margin of 10⁻¹⁰ (64 (n+d) 2⁻⁵² ‖P‖ for the
@@ -278,8 +302,9 @@ def positive_start_bounds(
     radii : array_like, shape (m,), optional
         Positive and increasing; 64 that reach as far as (T2) needs, if left out.
     improvements : collection of str, default all
-        Which of `IMPROVEMENTS` to use; any one of them implies ``"norms"``, and ``"direction"``
-        implies ``"biases"``.  The result is never below that of fewer improvements.
+        Which of `IMPROVEMENTS` to use; any one of them implies ``"norms"``, and ``"samples"``
+        and ``"direction"`` imply ``"biases"``.  The result is never below that of fewer
+        improvements.
 
     Returns
     -------
