@@ -116,7 +116,7 @@ def test_each_improvement_alone_is_a_bound(stage):
             assert (problem.ratio(v) >= found.alphas[j]).all()
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(7))
 def test_each_improvement_is_never_worse_and_bounds_fall(seed):
     network, X, y, start, _ = random_case(seed)
     radii = positive_start_bounds(network, X, y, start).radii
@@ -154,7 +154,7 @@ def test_larger_output_weights_push_more_on_smaller_balls(depth, stage):
     """The statement by which one accepted scale proves every larger one."""
     network = FeedForward((20, *(10,) * (depth - 1), 1), activations.smooth_leaky_relu(0.1))
     X, y = gaussian(1003)
-    radii = np.geomspace(0.01, 3.0, 25)
+    radii = np.geomspace(0.01, 3.0, 13)
     for factor in (1.003, 1.1, 10.0):
         pushes = []
         for scale in (1.0, factor):
@@ -334,10 +334,10 @@ def test_common_signal_is_between_the_single_one_and_the_truth(depth, kind):
     start = initialization.positive(network, 1.0, 1.0)
     setting = Setting.from_start(network, X, y, start)
     residuals, rng = setting.residuals, np.random.default_rng(0)
-    for radius in (0.3, 1.0):
+    for radius, close in ((0.15, 2.0), (0.3, 5.0), (1.0, np.inf)):
         budgets = [np.array([radius])] + [np.zeros(1)] * (depth - 1)
         found = setting.begun.common_signal(budgets, True, residuals.together, 48)[0]
-        assert found > 1.01 * setting.begun.reach(budgets, True).signal[0]
+        assert found > 1.001 * setting.begun.reach(budgets, True).signal[0]
         least = np.inf
         vectors = np.vstack([np.eye(21)[20], rng.standard_normal((100, 21))])
         for w in np.vstack([vectors, -vectors]):
@@ -353,7 +353,7 @@ def test_common_signal_is_between_the_single_one_and_the_truth(depth, kind):
                 state, t = activation.value(z), t * activation.derivative(z) @ following.T
             scaled = t * extended
             least = min(least, np.linalg.eigvalsh(scaled @ scaled.T)[0])
-        assert residuals.least * found**2 <= least < 5 * residuals.least * found**2
+        assert residuals.least * found**2 <= least <= close * residuals.least * found**2
 
 
 def test_more_samples_than_inputs_prove_no_more_than_is_true():
