@@ -39,7 +39,7 @@ _CRITERIA = {
 _IN_CLASS = r"relu|leaky_relu\(.*\)|(shifted_)?sigmoid|identity|piecewise_polynomial\(.*\)"
 _SIGNS = {"applies": "✓", "open": "?", "not shown": "–", "does not apply": "✗"}
 # Rows that a sufficient bound decides: where one fails, the theorem may hold all the same.
-_SUFFICIENT = ("criterion", "A above A₀", "condition (T8)")
+_SUFFICIENT = ("criterion", "A above A₀", "condition on a and τ")
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,9 @@ def _lecun(
         # (T8) holds for every a above the least one, and a = `low` is the greatest allowed.
         needed = least_low(network, X, y, norm if norm > 0 else None)
         rows.append(
-            Hypothesis("condition (T8)", low > needed, f"a = {low:.4g}, needed: {needed:.4g}.")
+            Hypothesis(
+                "condition on a and τ", low > needed, f"a = {low:.4g}, needed: {needed:.4g}."
+            )
         )
         promise = "flow and descent converge to zero loss: the start lies in the event."
     return TheoremCheck(theorem, promise, Hypotheses(theorem, (*found.items, *rows)))
@@ -354,10 +356,10 @@ def _generic(network: FeedForward, X: np.ndarray, w: np.ndarray | None) -> Theor
             )
         )
     unchecked = (
-        "Of this paper we have the abstract alone, and “almost every start” is a statement that "
-        "no computation at one start can confirm.",
+        "Of this paper we have the abstract alone, which does not say from which starts, nor what "
+        "is assumed besides.",
     )
-    promise = "gradient flow converges linearly from almost every start."
+    promise = "gradient flow converges linearly."
     return TheoremCheck(theorem, promise, Hypotheses(theorem, tuple(items)), unchecked)
 
 
