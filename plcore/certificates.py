@@ -199,7 +199,7 @@ def _prepare(
         residual = problem.residual(w)
         singular = np.linalg.svd(problem.jacobian(w), compute_uv=False)
         with np.errstate(over="ignore"):
-            length = np.linalg.norm(residual)
+            length = math.hypot(*residual)  # also where the squares underflow
             scale = np.linalg.norm(problem.y) + np.linalg.norm(residual + problem.y)
             checks.within_range(np.square(length + scale), "The loss")
     except OverflowError as error:

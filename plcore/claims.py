@@ -20,10 +20,12 @@ import decimal
 import hashlib
 import html
 import json
+import math
 import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -84,10 +86,20 @@ def digest(problem: Any, w: Any) -> str:
     return found.hexdigest()
 
 
-def _rounded(value: float, *, up: bool) -> str:
-    """Return three significant digits of a number, rounded to the side that keeps it true."""
-    rounding = decimal.ROUND_CEILING if up else decimal.ROUND_FLOOR
-    return f"{float(decimal.Context(prec=3, rounding=rounding).create_decimal(repr(value))):g}"
+def _rounded(value: float, *, up: bool, places: int = 0) -> str:
+    """Return three digits of value · 10^places, rounded to the side that keeps it true."""
+    context = decimal.Context(3, decimal.ROUND_CEILING if up else decimal.ROUND_FLOOR)
+    return f"{float(context.scaleb(decimal.Decimal(value), places)):g}"
+
+
+def _nearest(value: Fraction, *, up: bool) -> float:
+    """Return a positive number as the nearest float on one side of it."""
+    try:
+        found = float(value)
+    except OverflowError:
+        return math.inf if up else float(np.finfo(np.float64).max)
+    wrong = found < value if up else found > value
+    return math.nextafter(found, math.inf if up else 0.0) if wrong else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,11 +208,7 @@ class Certificate(Result):
         steps = checks.sequence(self.steps, "steps", "two integers")
         if len(steps) != 2:
             raise ValueError(f"steps must be two integers, but are {len(steps)}.")
-        set_(
-            self,
-            "steps",
-            tuple(_positive_count(count) for count in steps),
-        )
+        set_(self, "steps", tuple(_positive_count(count) for count in steps))
         super().__post_init__()
 
     def __eq__(self, other: object) -> bool:
@@ -220,12 +228,12 @@ class Certificate(Result):
     @property
     def pl_constant(self) -> float:
         """The lower bound α = (4/n) m_N² on |∇S|²/S over B(w, s_N)."""
-        return 4 / self.samples * float(self.singular_values[-1]) ** 2
+        return _nearest(4 * Fraction(self.singular_values[-1]) ** 2 / self.samples, up=False)
 
     @property
     def loss(self) -> float:
         """The upper bound on the present loss S(w) = |e(w)|²/n."""
-        return self.residual**2 / self.samples
+        return _nearest(Fraction(self.residual) ** 2 / self.samples, up=True)
 
     @property
     def flow_radius(self) -> float:
@@ -234,23 +242,26 @@ class Certificate(Result):
         reached = np.cumsum(self.singular_values * widths)
         k = min(int(np.searchsorted(reached, self.residual)), reached.size - 1)
         left = self.residual - (reached[k - 1] if k else 0.0)
-        start = self.radii[k] - widths[k]
-        return float(start + (1 + 1e-9) * left / self.singular_values[k])
+        return float(self.radii[k] - widths[k] + (1 + 1e-9) * left / self.singular_values[k])
 
     def loss_bound(self, steps: Any) -> np.ndarray:
         """Return the bound (1 − δ)^k S(w) on the loss after k steps of size `step_size`."""
-        with np.errstate(under="ignore"):
-            return self.loss * (1 - self.rate) ** _step_numbers(steps)
+        return self.loss * self._decay(_step_numbers(steps))
 
     def distance_bound(self, steps: Any) -> np.ndarray:
         """Return a bound on the distance from the k-th step to the zero that is approached.
 
         It is the length still to travel: min(s_N, (1 − δ)^{k/2} |e(w)| / ((1 − ε) m_N)).
         """
+        left = self.residual / ((1 - self.slack) * float(self.singular_values[-1]))
+        return np.minimum(self.radius, left * self._decay(0.5 * _step_numbers(steps)))
+
+    def _decay(self, k: np.ndarray) -> np.ndarray:
+        """Return (1 − δ)^k, also for a rate so small that 1 − δ is no float."""
+        if self.rate == 1:
+            return np.where(k > 0, 0.0, 1.0)
         with np.errstate(under="ignore"):
-            left = (1 - self.rate) ** (0.5 * _step_numbers(steps)) * self.residual
-        left = left / ((1 - self.slack) * float(self.singular_values[-1]))
-        return np.minimum(self.radius, left)
+            return np.asarray(np.exp(k * math.log1p(-self.rate)))
 
     def claims(self) -> tuple[str, ...]:
         """Return what is claimed in plain English; every number is rounded to the safe side."""
@@ -262,7 +273,7 @@ class Certificate(Result):
             "Gradient descent from these weights converges to one, with any step size up to "
             f"{_rounded(self.step_size, up=False)}.",
             f"With that step size the loss, now at most {_rounded(self.loss, up=True)}, falls by "
-            f"at least {_rounded(100 * self.rate, up=False)} % a step: to a millionth of the "
+            f"at least {_rounded(self.rate, up=False, places=2)} % a step: to a millionth of the "
             f"present loss after at most {first} steps, and to a millionth of that after at most "
             f"{second}.",
         )

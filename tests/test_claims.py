@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -68,6 +69,41 @@ def test_a_number_is_shown_rounded_to_the_safe_side(value, up):
     shown = float(claims._rounded(value, up=up))
     assert shown >= value if up else shown <= value
     assert shown == pytest.approx(value, rel=0.0101)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.07, 0.19])
+def test_a_float_is_rounded_as_the_number_that_it_is(value):
+    """As 0.1 is a little more than a tenth, "at most 0.1" would be false."""
+    below, above = (Fraction(claims._rounded(value, up=up)) for up in (False, True))
+    assert below < Fraction(value) < above
+    percent = [Fraction(claims._rounded(value, up=up, places=2)) for up in (False, True)]
+    assert percent == [100 * below, 100 * above]
+
+
+@given(st.floats(0.0, 1e300), st.floats(1e-300, 1e300), st.integers(1, 10**6))
+def test_the_loss_and_the_constant_are_bounds_also_where_squares_leave_the_range(e, m, n):
+    claim = changed(samples=n, residual=e, singular_values=[m, m])
+    loss, constant = Fraction(e) ** 2 / n, 4 * Fraction(m) ** 2 / n
+    assert claim.loss >= loss
+    assert claim.pl_constant <= constant
+    if 1e-300 < loss < 1e300:
+        assert claim.loss == pytest.approx(float(loss), rel=1e-15)
+    if 1e-300 < constant < 1e300:
+        assert claim.pl_constant == pytest.approx(float(constant), rel=1e-15)
+    assert all("inf" not in line for line in claim.claims() if loss < 1e300)
+
+
+def test_a_loss_too_small_for_a_float_is_not_called_zero():
+    assert "now at most 0," not in " ".join(changed(residual=1e-170).claims())
+
+
+def test_bounds_hold_for_rates_that_one_minus_the_rate_loses():
+    rate, k = 1.6e-16, np.array([0.0, 1e15, 1e16])  # 1 − 1.6e-16 rounds to 1 − 2.2e-16 or …1.1
+    claim = changed(rate=rate, radii=[1e-3, 1e9])
+    assert np.allclose(claim.loss_bound(k), claim.loss * np.exp(-rate * k), rtol=1e-12)
+    distances = claim.distance_bound(2 * k)
+    assert np.allclose(distances, distances[0] * np.exp(-rate * k), rtol=1e-12)
+    assert changed(rate=1.0).loss_bound([0, 1, 2]).tolist() == [claim.loss, 0.0, 0.0]
 
 
 def test_derived_quantities():

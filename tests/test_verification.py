@@ -329,3 +329,16 @@ def test_a_row_says_its_margin():
     assert "1 - 1e-09 times" in str(verification.ProvedInequality("a ≤ b", 1.0, 1 - 1e-9, 0))
     assert verification.ProvedInequality("a ≤ b", 0.0, 1.0, 1).margin == np.inf
     assert_sentence(ValueError(verification._missed(replace(row, verdict=-1))))
+
+
+@pytest.mark.parametrize("residual", [1e-170, 1e-300])
+def test_a_residual_whose_square_underflows_is_certified_and_proved(residual):
+    network = FeedForward((2, 3, 1), activations.tanh)
+    first = np.random.default_rng(0).standard_normal(network.parameter_count)
+    (W, b), _ = network.layers(first)
+    w = network.pack([(W, b), (np.zeros((1, 3)), np.zeros(1))])  # outputs are exactly zero
+    problem = LeastSquares(network, [[1.0, 0.2], [0.3, -1.0]], [residual, -residual])
+    certificate = plcore.certify(problem, w)
+    assert certificate.residual > residual
+    assert verify(certificate, problem, w).verified
+    assert certificate.loss > 0
