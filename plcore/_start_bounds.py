@@ -15,7 +15,7 @@ import numpy as np
 from .activations import Activation
 from .network import FeedForward
 
-__all__ = ["Reach", "Start", "covering_splits"]
+__all__ = ["Layer", "Reach", "Start", "covering_splits"]
 
 _ODD_SLOPED = ("arcsinh", "arctan", "identity", "sigmoid", "tanh")
 
@@ -40,7 +40,7 @@ def covering_splits(depth: int, parts: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """One hidden layer at the start; `weight` is the matrix that leads out of it."""
 
     activation: Activation
@@ -84,6 +84,7 @@ class Reach:
     top_slopes: list[np.ndarray]  # c′_ℓ
     bends: list[np.ndarray]  # c″_ℓ
     gains: list[np.ndarray]  # on ‖V_{ℓ+1} D_ℓ‖
+    owns: list[np.ndarray]  # on |ΔW_{ℓ+1} h_ℓ + Δb_{ℓ+1}|
     signal: np.ndarray  # t_i ≥ signal
 
 
@@ -122,7 +123,7 @@ class Start:
         self.signals = signals[::-1]
         self.first_signal = float(np.linalg.norm(signal))  # |q| at the start
         self.direction = signal / self.first_signal
-        self.layers: list[_Layer] = []
+        self.layers: list[Layer] = []
         reached = self.direction
         for (activation, z, h, slope), weight, onward in zip(
             states, weights, ahead[:-1], strict=True
@@ -131,22 +132,29 @@ class Start:
             if not z.any() and _shares(activation):
                 flow = onward * reached
                 share = float(flow.max() / flow.sum())
-            self.layers.append(_Layer(activation, z, h, slope, weight, share))
+            self.layers.append(Layer(activation, z, h, slope, weight, share))
             reached = weight @ reached
         self.paths = float(reached[0])  # W̄_L ⋯ W̄_2 m̂
 
     def reach(
-        self, budgets: list[np.ndarray], shared: bool, part: float | np.ndarray = 1.0
+        self,
+        budgets: list[np.ndarray],
+        shared: bool,
+        part: float | np.ndarray = 1.0,
+        caps: list[tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> Reach:
         """Bound pre-activations, slopes and t within the budgets r_1, …, r_L.
 
-        For the samples whose |z_1| is at most `part` of the greatest that r_1 allows.
+        For the samples whose |z_1| is at most `part` of the greatest that r_1 allows.  `caps` are
+        bounds on |z_ℓ − z̄_ℓ| and on the norm of its negative part known from elsewhere.
         """
         move = budgets[0] * self.longest_input * part
         fall = move  # on the norm of the negative part of z − z̄
-        moves, path_slopes, top_slopes, bends, gains = [], [], [], [], []
+        moves, path_slopes, top_slopes, bends, gains, owns = [], [], [], [], [], []
         even, spread = [], []
-        for layer, budget in zip(self.layers, budgets[1:], strict=True):
+        for index, (layer, budget) in enumerate(zip(self.layers, budgets[1:], strict=True)):
+            if caps is not None:
+                move, fall = np.minimum(move, caps[index][0]), np.minimum(fall, caps[index][1])
             activation, low, high = layer.activation, float(layer.z.min()), float(layer.z.max())
             least, top = activation.range(1, low - fall, high + move)
             bend = np.abs(activation.range(2, low - fall, high + move)).max(axis=0)
@@ -173,6 +181,7 @@ class Start:
             even.append(mean)
             spread.append(uneven)
             own = budget * np.sqrt(np.square(np.linalg.norm(layer.h) + change) + 1)
+            owns.append(own)
             grown = layer.size * change
             if shared and layer.share is not None:
                 rows, part, _ = layer.rows
@@ -185,7 +194,7 @@ class Start:
             fall = np.minimum(fall, move)
         share = self.paths * np.prod(path_slopes, axis=0)
         signal = share * np.maximum(1 - self._moved(budgets, top_slopes, even, spread), 0.0)
-        return Reach(budgets, moves, path_slopes, top_slopes, bends, gains, signal)
+        return Reach(budgets, moves, path_slopes, top_slopes, bends, gains, owns, signal)
 
     def common_signal(
         self, budgets: list[np.ndarray], shared: bool, fraction: float, steps: int

@@ -8,9 +8,51 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._start_bounds import Reach, Start
+from ._start_bounds import Layer, Reach, Start
 
-__all__ = ["greatest_curvature"]
+__all__ = ["greatest_curvature", "reach_below"]
+
+_PASSES = 2
+_FARTHEST = 1e3
+
+
+def reach_below(start: Start, budgets: list[np.ndarray], output: float) -> Reach:
+    """Bound pre-activations and slopes at points where no output exceeds `output` in size.
+
+    Where all weights that lead out of a layer are equal, the output shows how far the neurons of
+    the layer have moved together, and its own budget how far apart; and so layer by layer down
+    to the second.
+    """
+    reach = start.reach(budgets, shared=True)
+    if any(least != greatest for least, greatest in (layer.entries for layer in start.layers)):
+        return reach
+    first = np.full_like(budgets[0], np.inf)
+    for _ in range(_PASSES):
+        caps = [(first, first)]
+        rise = fall = output + reach.owns[-1]
+        for index in range(len(start.layers) - 1, 0, -1):
+            layer, own = start.layers[index], reach.owns[index - 1]
+            width, weight = len(layer.z), layer.entries[0]
+            apart = reach.top_slopes[index] * own / np.sqrt(width)
+            rise = _needed(layer, rise / (weight * width) + apart, 1.0)
+            fall = _needed(layer, fall / (weight * width) + apart, -1.0)
+            most, down = (np.sqrt(width) * by + own for by in (np.maximum(rise, fall), fall))
+            caps.insert(1, (most, down))
+        reach = start.reach(budgets, shared=True, caps=caps)
+    return reach
+
+
+def _needed(layer: Layer, change: np.ndarray, sign: float) -> np.ndarray:
+    """Return how far z̄ must move for σ(z) to change by as much; rounded up, ∞ where it cannot."""
+    function, z = layer.activation.functions[0], float(layer.z[0])
+    at_start = float(function(np.array([z]))[0])
+    below, above = np.zeros_like(change), np.full_like(change, _FARTHEST)
+    reached = np.abs(function(z + sign * above) - at_start) >= change
+    for _ in range(44):
+        middle = 0.5 * (below + above)
+        enough = np.abs(function(z + sign * middle) - at_start) >= change
+        below, above = np.where(enough, below, middle), np.where(enough, middle, above)
+    return np.where(reached, above * (1 + 1e-9) + 1e-9, np.inf)
 
 
 def greatest_curvature(

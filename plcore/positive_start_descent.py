@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import checks
-from ._start_curvature import greatest_curvature
+from ._start_curvature import greatest_curvature, reach_below
 from .bounds import curvature_bound
 from .guarantees import StepSize
 from .objectives import LeastSquares
@@ -88,9 +88,10 @@ class PositiveStartDescent(Result):
 def positive_start_curvature(network: Any, X: Any, y: Any, start: Any, radius: float) -> Bound:
     """Return β ≥ λ_max(∇²S) on {v in B(w_0, radius): S(v) ≤ S(w_0)}, for a positive start.
 
-    Statement.  ∇²S = (2/n)(JᵀJ + Σ e_i ∇²f(x_i, ·)) with |e| ≤ |y|.  Both terms are bounded for
-    each split of the radius over the layers, and the worst split counts; `bounds.curvature_bound`
-    is taken where it is smaller.
+    Statement.  ∇²S = (2/n)(JᵀJ + Σ e_i ∇²f(x_i, ·)) with |e| ≤ |y|, so |f_i| ≤ |y_i| + |y|, which
+    bounds how far the neurons move together where the weights of each layer are equal.  Both
+    terms are bounded for each split of the radius over the layers, and the worst split counts;
+    `bounds.curvature_bound` is taken where it is smaller.
 
     Parameters
     ----------
@@ -118,7 +119,11 @@ def positive_start_curvature(network: Any, X: Any, y: Any, start: Any, radius: f
 
 
 def _curvatures(setting: Setting, radii: np.ndarray) -> np.ndarray:
-    reach = setting.reach(radii, setting.splits, shared=True, split=True)
+    # Where S(v) ≤ S(w_0), |f_i| ≤ |y_i| + |e_i| ≤ |y_i| + |y|.
+    output = (float(np.abs(setting.y).max()) + setting.size) * _SAFE
+    budgets = list(np.sqrt(setting.splits.T)[:, :, None] * radii)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        reach = reach_below(setting.begun, budgets, output)
     widest = math.sqrt(setting.residuals.greatest)
     found = greatest_curvature(setting.begun, reach, setting.size, widest, len(setting.y))
     return _SAFE * (2 / len(setting.y)) * found.max(axis=0)

@@ -11,6 +11,7 @@ from scipy import optimize
 from plcore import activations, gradient_descent, initialization
 from plcore._residual_direction import ResidualDirection
 from plcore._start_bounds import _shares, covering_splits
+from plcore._start_curvature import reach_below
 from plcore.bounds import curvature_bound, derivative_bounds
 from plcore.criterion import pl_constant_search
 from plcore.network import FeedForward
@@ -382,6 +383,48 @@ def test_no_point_curves_more(seed):
         v = points(network, start, radius, rng, 40)
         v = np.vstack([start, v[problem.value(v) <= loss]])[:15]
         assert np.linalg.eigvalsh(problem.hessian(v))[:, -1].max() <= beta.value
+
+
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[2], KINDS[5]])
+@pytest.mark.parametrize("depth", [3, 4])
+def test_small_outputs_keep_the_neurons_together(depth, kind):
+    """Where the loss is at most that of the start, no layer has moved more than is proved."""
+    network = FeedForward((20, *(10,) * (depth - 1), 1), kind)
+    X, y = gaussian(1021)
+    start = initialization.positive(network, 3.0, 1.0)
+    setting = Setting.from_start(network, X, y, start)
+    problem, rng = LeastSquares(network, X, y), np.random.default_rng(depth)
+    output = np.abs(y).max() + np.linalg.norm(y)
+    tried = 0
+    for radius in (0.02, 0.1, 0.5):
+        budgets = [radius * np.ones(1)] * depth
+        plain = setting.begun.reach(budgets, True)
+        bound = reach_below(setting.begun, budgets, output)
+        assert all(a <= b for a, b in zip(bound.moves, plain.moves, strict=True))
+        v = points(network, start, radius, rng, 400)
+        v = v[problem.value(v) <= problem.value(start)]
+        tried += len(v)
+        for point in v:
+            state = X
+            for index, (weight, bias) in enumerate(network.layers(point)[:-1]):
+                z = state @ weight.T + bias
+                moved = z - setting.begun.layers[index].z
+                assert np.linalg.norm(moved, axis=1).max() <= bound.moves[index]
+                assert moved.max() <= bound.moves[index]
+                slopes = network.activations[index].derivative(z)
+                assert slopes.max() <= bound.top_slopes[index]
+                state = network.activations[index].value(z)
+    assert tried > 60
+    # A first layer that is free to move all of the second: most is gained.
+    budgets = [np.ones(1)] + [0.05 * np.ones(1)] * (depth - 1)
+    plain, bound = setting.begun.reach(budgets, True), reach_below(setting.begun, budgets, output)
+    assert bound.moves[-1] < 0.5 * plain.moves[-1]
+    # Unequal weights: nothing is gained, and nothing claimed.
+    network.layers(start)[1][0][0, 0] *= 1.01
+    network.layers(start)[-1][1][...] -= network.forward(start, np.zeros((1, 20)))
+    begun = Setting.from_start(network, X, y, start).begun
+    found = reach_below(begun, budgets, output)
+    assert found.moves[-1] == begun.reach(budgets, True).moves[-1]
 
 
 def test_the_curvature_is_not_slack():
