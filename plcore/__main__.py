@@ -57,12 +57,17 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _array(arrays: Any, name: str, path: Path) -> np.ndarray:
     try:
-        return np.asarray(arrays[name])
+        array = np.asarray(arrays[name])
     except Exception as error:  # a header can be wrong in ways that NumPy has many words for
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(
             f"The array {name} in {path} is no plain array of numbers: {reason}."
         ) from error
+    # What is proved is about float64 numbers: none may be rounded to become one.
+    wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+    if wide or (array.dtype.kind in "iu" and ((array > 2**53) | (array < -(2**53))).any()):
+        raise ValueError(f"The array {name} in {path} is of numbers that float64 cannot hold.")
+    return array
 
 
 def _problem(arrays: dict[str, np.ndarray], widths: Any, names: Any) -> LeastSquares:

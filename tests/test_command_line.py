@@ -171,3 +171,24 @@ def test_certify_and_verify_on_the_command_line(single, tmp_path, capsys):
     assert "no activation 'tanhh'" in refused(capsys, "certify", arrays, certificate, *shape)
     shape = ["--widths", 6, 5, 1, "--activation", "tanh", "tanh"]
     assert "one activation for each" in refused(capsys, "certify", arrays, certificate, *shape)
+
+
+@pytest.mark.parametrize("name", ["X", "y", "w"])
+@pytest.mark.parametrize(
+    "change", [lambda a: a.astype(np.longdouble), lambda a: np.full(a.shape, 2**53 + 1)]
+)
+def test_numbers_that_would_be_rounded_are_refused(tmp_path, capsys, name, change):
+    arrays = {"X": np.ones((2, 3)), "y": np.ones(2), "w": np.ones(21)}
+    np.savez(tmp_path / "arrays.npz", **{**arrays, name: change(arrays[name])})
+    out = str(tmp_path / "c.json")
+    options = ["--widths", "3", "4", "1", "--activation", "tanh"]
+    assert main(["certify", str(tmp_path / "arrays.npz"), out, *options]) == 2
+    assert "float64 cannot hold" in capsys.readouterr().err
+
+
+def test_integers_and_narrow_floats_are_taken(tmp_path):
+    whole, narrow = np.array([-(2**53), 2**53, 7]), np.ones(3, dtype=np.float32)
+    np.savez(tmp_path / "arrays.npz", X=whole, y=narrow, w=np.array([2**53], dtype=np.uint64))
+    found = load_arrays(tmp_path / "arrays.npz")
+    assert (found["X"] == whole).all()
+    assert (found["y"] == 1).all()
