@@ -101,14 +101,14 @@ def test_no_point_of_the_ball_is_below_the_bound(seed):
     for j in (1, 5, 15, 30, 45, 63):
         v = points(network, start, found.radii[j], rng, 1000)
         assert (problem.ratio(v) >= found.alphas[j]).all()
-    for j in (10, 50):
-        worst = pl_constant_search(problem, start, found.radii[j], rng, starts=8, steps=30)
-        assert worst.value >= found.alphas[j]
+    j = 10 + 2 * seed
+    worst = pl_constant_search(problem, start, found.radii[j], rng, starts=8, steps=30)
+    assert worst.value >= found.alphas[j]
 
 
 @pytest.mark.parametrize("stage", [(name,) for name in IMPROVEMENTS])
 def test_each_improvement_alone_is_a_bound(stage):
-    for seed in range(0, 20, 3):
+    for seed in range(0, 20, 5):
         network, X, y, start, rng = random_case(seed)
         problem = LeastSquares(network, X, y)
         found = positive_start_bounds(network, X, y, start, improvements=stage)
@@ -185,7 +185,7 @@ def test_the_certified_scale(kind, depth, gain):
     found = certified_output_scale(network, X, y, hidden=1.0)
     paper = positive_start_constants(network, X, y, hidden=1.0)
     assert found.scale * gain < paper.required_scale
-    for factor in (1.0 + 1e-9, 1.5, 4.0):
+    for factor in (1.0 + 1e-9, 2.0):
         start = initialization.positive(network, factor * found.scale, 1.0)
         radii = np.square(np.arange(1, 49) / 48) * 1.02 * found.radius / factor
         if factor > 1.01:
