@@ -193,7 +193,9 @@ class Start:
                 move = fall = grown + own
             fall = np.minimum(fall, move)
         share = self.paths * np.prod(path_slopes, axis=0)
-        signal = share * np.maximum(1 - self._moved(budgets, top_slopes, even, spread), 0.0)
+        # Room for rounding where nearly nothing is left.
+        moved = (1 + 1e-12) * self._moved(budgets, top_slopes, even, spread)
+        signal = share * np.maximum(1 - moved, 0.0)
         return Reach(budgets, moves, path_slopes, top_slopes, bends, gains, owns, signal)
 
     def common_signal(

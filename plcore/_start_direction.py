@@ -39,7 +39,7 @@ def _turn(start: Start, reach: Reach, widest: float) -> _Turn:
         reversed(start.layers), reversed(r[1:]), reversed(slopes), strict=True
     ):
         still, moved = still * layer.size, moved * (layer.size + budget)
-        changes.append(moved - still)
+        changes.append(moved - still + 1e-13 * moved)
         still, moved = still * slope, moved * slope
     changes.reverse()
     signal = changes[0] * slopes[0]
@@ -82,8 +82,9 @@ def least_push(start: Start, reach: Reach, residuals: ResidualDirection) -> np.n
     # |q*|² = |q*−q⁰|² + 2|q⁰|ω − |q⁰|².
     square = np.square(turn.signal) + start.first_signal * (2 * high - start.first_signal)
     length = np.sqrt(np.maximum(square, 0.0))
-    least = np.maximum(low - turn.spread, reach.signal)
-    most = np.maximum(high + turn.spread, least)
+    room = turn.spread + 1e-12 * start.first_signal  # for rounding, where little is left
+    least = np.maximum(low - room, reach.signal)
+    most = np.maximum(high + room, least)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         part = np.where(reached & (least > 0), 0.5 * (most / least - 1), np.inf)
     ratio = residuals.least_ratio(length * reach.budgets[0] + turn.constant, turn.remainder, part)

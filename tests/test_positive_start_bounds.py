@@ -3,6 +3,7 @@
 import time
 from itertools import pairwise
 
+import mpmath
 import numpy as np
 import pytest
 from bad_input import assert_sentence, garbage_taken
@@ -104,6 +105,22 @@ def test_no_point_of_the_ball_is_below_the_bound(seed):
     j = 10 + 2 * seed
     worst = pl_constant_search(problem, start, found.radii[j], rng, starts=8, steps=30)
     assert worst.value >= found.alphas[j]
+
+
+@pytest.mark.parametrize("left", [1e-6, 1e-8, 1e-10, 1e-12, 1e-14])
+@pytest.mark.parametrize("width", [1, 3, 7, 10])
+def test_rounding_is_covered_where_nearly_nothing_is_left(width, left):
+    # y is the lowest eigenvector of P and W_2 shrinks: R(v) = 2 mu (A sqrt(d_1) − r)², exactly.
+    network = FeedForward((1, width, 1), activations.identity)
+    for scale in (0.1, 0.7, 1.7, 3.3):
+        start = initialization.positive(network, scale, 1.0)
+        radius = scale * np.sqrt(width) * (1 - left)
+        found = positive_start_bounds(network, [[0.5], [-0.5]], [1.0, -1.0], start, [radius])
+        with mpmath.workdps(40):
+            rest = mpmath.mpf(scale) * mpmath.sqrt(width) - mpmath.mpf(radius)
+            assert mpmath.mpf(found.alphas[0]) <= rest**2
+            if left > 1e-11:
+                assert mpmath.mpf(found.alphas[0]) >= rest**2 / 2
 
 
 @pytest.mark.parametrize("stage", [(name,) for name in IMPROVEMENTS])
