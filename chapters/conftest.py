@@ -7,4 +7,5 @@ for library in ("OMP", "OPENBLAS", "MKL", "BLIS"):
     os.environ[f"{library}_NUM_THREADS"] = "1"
 
 # The extensions of Sphinx hold no examples; the build itself tests them.
-collect_ignore = ["_extensions"]
+# Nor does this file, which has a namesake among the tests.
+collect_ignore = ["_extensions", "conftest.py"]

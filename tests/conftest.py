@@ -14,6 +14,9 @@ for library in ("OMP", "OPENBLAS", "MKL", "BLIS"):
 
 import strategies  # noqa: E402, F401  (its profile makes all property tests reproducible)
 
+# It holds no example, and has a namesake among the notebooks.
+collect_ignore = ["conftest.py"]
+
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
