@@ -121,7 +121,8 @@ def certify(
         The weights; `network.pack` makes them from a list of layers.
     arguments : sequence of str, optional
         Which of "plain", "first layer", "any n" and "positive start" to try.  If left out, the
-        first three: `verification` can prove these in ball arithmetic.
+        first three, which `verification` can prove in ball arithmetic; and if none of them does,
+        at a positive start the fourth, whose certificate stays one of floating point.
 
     Returns
     -------
@@ -142,7 +143,11 @@ def certify(
         return prepared
     situation, tried = prepared
     best, most = None, []
+    if arguments is None and not _obstacle(problem, situation.w, POSITIVE_START):
+        tried = (*tried, POSITIVE_START)
     for argument in tried:
+        if argument == POSITIVE_START and arguments is None and best is not None:
+            break  # what `verification` can prove comes first
         try:
             found, inequality = _search(situation, argument)
         except OverflowError as error:

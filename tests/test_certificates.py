@@ -139,6 +139,13 @@ def test_positive_starts():
     found = plcore.certify(problem, start, arguments=["positive start"])
     assert found.argument == "positive start"
     promise_is_kept(problem, start, found)
+    # By default what can be proved in balls comes first, and this argument where nothing else does.
+    assert plcore.certify(problem, start).argument == "first layer"
+    smaller = plcore.initialization.positive(network, 1.2)
+    assert not plcore.certify(problem, smaller, arguments=["plain", "first layer", "any n"]).shown
+    last = plcore.certify(problem, smaller)
+    assert last.argument == "positive start"
+    promise_is_kept(problem, smaller, last)
     moved = plcore.certify(problem, start + 0.01, arguments=["positive start"])
     assert not moved.shown
     assert "W_1 must be zero" in moved.reason
