@@ -35,6 +35,7 @@ MATHJAX_EXTENSIONS = (
 ICON_LICENSE = """
     <!-- Icons: Font Awesome Free, CC BY 4.0, https://fontawesome.com/license/free -->"""
 
+CITATIONS = '<div class="citation-list">'
 NAMED_TOGGLE = '<summary aria-label="Pages of this part"><span class="toctree-toggle"'
 
 
@@ -64,6 +65,7 @@ def inline_icons(app: Sphinx, exception: Exception | None) -> None:
     """Draw the icons of Font Awesome into the pages, and take its script out of them.
 
     The toggles of the table of contents show an icon alone; they get a name to be read out.
+    The bibliography loses a role that its entries do not go with.
     """
     script = Path(app.outdir) / "_static" / "scripts" / "fontawesome.js"
     if exception is not None or app.builder.format != "html" or not script.is_file():
@@ -90,6 +92,8 @@ def inline_icons(app: Sphinx, exception: Exception | None) -> None:
         after = re.sub(r"\s*<script[^>]*fontawesome\.js[^>]*></script>", ICON_LICENSE, before)
         after = icon.sub(draw, after)
         after = after.replace('<summary><span class="toctree-toggle"', NAMED_TOGGLE)
+        # What docutils calls a list has entries that are no list items.
+        after = after.replace('<div role="list" class="citation-list">', CITATIONS)
         if after != before:
             page.write_text(after, encoding="utf-8")
     for unused in {*script.parent.glob("fontawesome*"), *Path(app.outdir).rglob("*.map")}:
