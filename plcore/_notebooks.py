@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
-__all__ = ["faults", "normalize", "refresh", "source_hash"]
+__all__ = ["faults", "normalize", "refresh", "source_hash", "write"]
 
 # One thread each: the stored numbers don't depend on how a machine splits its sums.
 _THREADS = dict.fromkeys(
@@ -23,6 +24,23 @@ _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: what was there stays until all of the new is on disk."""
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():  # a pipe or a device, or a folder, which refuses
+        path.write_bytes(content)
+        return
+    beside = path.with_name(f".{path.name[:200]}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        if path.exists():
+            shutil.copymode(path, beside)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def source_hash(notebook: Any) -> str:
@@ -120,11 +138,11 @@ def refresh(path: Path) -> bool:
     normalize(notebook)
     after = nbformat.writes(notebook) + "\n"
     if after != before:
-        path.write_text(after, encoding="utf-8")
+        write(path, after.encode())
     pictures = _stale_pictures(path, notebook)
     for file, picture in pictures.items():
         file.parent.mkdir(exist_ok=True)
-        file.write_bytes(picture)
+        write(file, picture)
     return after != before or bool(pictures)
 
 

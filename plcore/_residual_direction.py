@@ -7,7 +7,11 @@ candidate value, and every answer is a proof whatever multipliers it was found w
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+
+from . import checks
 
 __all__ = ["ResidualDirection"]
 
@@ -44,15 +48,16 @@ class ResidualDirection:
 
     def __init__(self, X: np.ndarray, y: np.ndarray) -> None:
         """Find the eigenbasis of P."""
-        P = X @ X.T + 1.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            P = checks.within_range(X @ X.T + 1.0, "X Xᵀ")
         values, vectors = np.linalg.eigh(P)
         # What forming P and its eigendecomposition can be off by, with room to spare.
         slack = 64 * (len(y) + X.shape[1]) * np.finfo(float).eps * float(values[-1])
         self._low = np.maximum(values - slack, 0.0)
         self._high = values + slack
-        size = float(np.linalg.norm(y))
+        size = math.hypot(*y)  # also where the squares underflow
         self._size = size
-        self._share = np.square(vectors.T @ y) / size**2 if size > 0 else np.zeros(len(y))
+        self._share = np.square(vectors.T @ y / size) if size > 0 else np.zeros(len(y))
         if len(y) > X.shape[1] + 1:
             self._low[: len(y) - X.shape[1] - 1] = 0.0  # singular, whatever rounding says
         self.least, self.greatest = float(self._low[0]), float(self._high[-1])
@@ -60,7 +65,7 @@ class ResidualDirection:
         if self.least > 0:
             inverse = (vectors / values) @ vectors.T
             # ‖P∘δ‖ ≤ max P_ii ‖δ‖ for what the inverse is off by.
-            wrong = slack / self.least**2 + 1e-12 / self.least
+            wrong = (slack / self.least + 1e-12) / self.least
             product = float(np.linalg.eigvalsh(P * inverse)[-1]) / float(np.diag(P).max())
             self.together = min(1.0, self.least * (product + wrong) * (1 + 1e-10))
         self._scale = float(np.exp(np.log(self._high[self._high > 1e-9 * self.greatest]).mean()))

@@ -232,6 +232,7 @@ class Architecture(ABC):
         w, X = self.check_parameters(w), self.check_inputs(X)
         runs = checks.common_shape(w=w.shape[:-1], X=X.shape[:-2])
         n, p = X.shape[-2], w.shape[-1]
+        checks.room((*runs, n, p), "The Jacobian")
         J = np.empty((*runs, n, p))
         flat = J.reshape(-1, n, p)
         each = np.broadcast_to(w, (*runs, p)).reshape(-1, 1, p)
@@ -286,7 +287,9 @@ class Architecture(ABC):
         rng = checks.generator(rng)
         factor = SCALINGS[checks.one_of(scaling, tuple(SCALINGS), "scaling")]
         bias_deviation = checks.nonnegative_number(bias_deviation, "bias_deviation")
-        w = rng.standard_normal((*checks.shape(runs, "runs"), self.parameter_count))
+        shape = (*checks.shape(runs, "runs"), self.parameter_count)
+        checks.room(shape, "The start")
+        w = rng.standard_normal(shape)
         for weight, bias in self.layers(w):
             if factor:
                 weight /= math.sqrt(weight.shape[-1] / factor)

@@ -65,7 +65,9 @@ class BallBounds(Result):
 
         It bounds ‖Σ_i u_i ∇²f(x_i, v)‖ for |u| = 1, so that J is H-Lipschitz on the ball.
         """
-        return _norm(self.curvature, -1)
+        # Scaling by a power of two is exact, and keeps the squares within the range of float64.
+        exponent = np.frexp(self.curvature.max(axis=-1))[1]
+        return np.ldexp(_norm(np.ldexp(self.curvature, -exponent[..., None]), -1), exponent)
 
 
 def _norm(array: np.ndarray, axis: int) -> np.ndarray:
@@ -74,9 +76,10 @@ def _norm(array: np.ndarray, axis: int) -> np.ndarray:
 
 def _spectral(matrix: np.ndarray) -> np.ndarray:
     """Return the spectral norm of a stack of matrices, by the smaller Gram matrix."""
-    checks.within_range(np.square(matrix), "The square of a weight")
     turned = np.swapaxes(matrix, -1, -2)
-    gram = matrix @ turned if matrix.shape[-2] <= matrix.shape[-1] else turned @ matrix
+    with np.errstate(over="ignore", invalid="ignore"):
+        gram = matrix @ turned if matrix.shape[-2] <= matrix.shape[-1] else turned @ matrix
+    checks.within_range(gram, "The square of a weight")
     return np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[..., -1], 0.0))
 
 
@@ -144,7 +147,8 @@ def ball_bounds(network: FeedForward, w: Any, X: Any, radius: Any) -> BallBounds
                 f"The activations must have bounded second derivatives, but {activation.name} "
                 f"has {activation.smoothness:g} continuous derivatives."
             )
-    checks.common_shape(w=w.shape[:-1], X=X.shape[:-2], radius=radius.shape)
+    batch = checks.common_shape(w=w.shape[:-1], X=X.shape[:-2], radius=radius.shape)
+    checks.room((*batch, X.shape[-2], network.depth, network.depth), "The bound on ∇²f")
     with np.errstate(over="ignore", invalid="ignore"):
         return _ball_bounds(network, network.propagate(w, X), radius)
 
@@ -257,20 +261,21 @@ def _curvature(
 ) -> np.ndarray:
     """Return H_i, the greatest eigenvalue of the quadratic form Q in the layers' budgets t."""
     depth = len(sizes)
-    unit = np.eye(depth)
-    tangent = reach[0][..., None] * unit[0]  # |ż_1| ≤ tangent · t, (..., n, L)
-    form: Any = 0.0
+    batch = np.broadcast_shapes(r.shape, *(part.shape for part in (*norms, *reach)))
+    form = np.zeros((*batch, depth, depth))
+    tangent = reach[0][..., None]  # |ż_ℓ| ≤ tangent · t, (..., ℓ)
     for index in range(1, depth):
         layer = layers[index]
         slope = layer.slopes.max(axis=-2)
         bend = (layer.curvatures * pulled[index - 1]).max(axis=-2)
-        cross = (norms[index] * slope)[..., None, None] * (
-            unit[index][:, None] * tangent[..., None, :]
-        )
-        square = bend[..., None, None] * (tangent[..., :, None] * tangent[..., None, :])
-        form = form + cross + np.swapaxes(cross, -1, -2) + square
+        cross = (norms[index] * slope)[..., None] * tangent
+        form[..., index, :index] += cross
+        form[..., :index, index] += cross
+        square = tangent[..., :, None] * tangent[..., None, :]
+        form[..., :index, :index] += bend[..., None, None] * square
         grown = ((sizes[index] + r) * slope)[..., None] * tangent
-        tangent = reach[index][..., None] * unit[index] + grown
+        own = np.broadcast_to(reach[index], grown.shape[:-1])
+        tangent = np.concatenate([grown, own[..., None]], axis=-1)
     return np.linalg.eigvalsh(checks.within_range(form, "The bound on ∇²f"))[..., -1]
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import reprlib
 import sys
 from collections.abc import Sequence
@@ -32,11 +33,17 @@ __all__ = [
     "one_of",
     "positive_integer",
     "positive_number",
+    "room",
     "sequence",
     "shape",
     "shown",
     "within_range",
 ]
+
+try:
+    _MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # bytes
+except (AttributeError, ValueError, OSError):  # not a POSIX system
+    _MEMORY = 2**63
 
 
 def shown(value: Any) -> str:
@@ -145,6 +152,16 @@ def within_range(result: np.ndarray, name: str, *, infinite: bool = False) -> np
     if (np.isnan(result) if infinite else ~np.isfinite(result)).any():
         raise OverflowError(f"{name} leaves the range of float64 here: the arguments are too big.")
     return result
+
+
+def room(shape: Sequence[int], name: str) -> None:
+    """Raise a MemoryError unless float64 numbers of this shape fit into half of the memory."""
+    needed = 8 * math.prod(int(length) for length in shape)
+    if needed > _MEMORY // 2:
+        raise MemoryError(
+            f"{name} would take {needed / 2**30:.3g} GiB, as an array of shape {tuple(shape)}, and "
+            f"half of this machine's memory is {_MEMORY / 2**31:.3g} GiB."
+        )
 
 
 def number(value: Any, name: str) -> float:

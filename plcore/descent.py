@@ -193,6 +193,7 @@ def _run(
         runs = np.broadcast_shapes(value.shape, step_size.shape)  # the data may add axes
         x = np.broadcast_to(x, (*runs, x.shape[-1]))
         eta = np.broadcast_to(step_size, runs)
+        checks.room((*runs, steps + 1, x.shape[-1] if record_path else 1), "The record of the run")
         losses = np.full((*runs, steps + 1), np.inf)
         path = np.full((*runs, steps + 1, x.shape[-1]), np.inf) if record_path else None
         alive = np.isfinite(value)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -144,11 +143,13 @@ def _no_two_parallel(X: np.ndarray, norms: np.ndarray) -> Hypothesis:
         return Hypothesis(name, False, "An input is zero, which is parallel to every other.")
     unit = X / norms[:, None]
     worst, pair = math.inf, (0, 0)
-    for i, j in combinations(range(len(X)), 2):
+    for i in range(len(X) - 1):
         # sin of the angle, without the cancellation of 1 − cos².
-        gap = min(np.linalg.norm(unit[i] - unit[j]), np.linalg.norm(unit[i] + unit[j]))
+        others, one = unit[i + 1 :], unit[i]
+        gaps = np.minimum(*(np.square(others + sign * one).sum(axis=1) for sign in (-1, 1)))
+        gap = math.sqrt(gaps.min())
         if gap < worst:
-            worst, pair = float(gap), (i, j)
+            worst, pair = gap, (i, i + 1 + int(gaps.argmin()))
     if worst == math.inf:
         return Hypothesis(name, True, "There is one input only.")
     holds = worst > 1e-12
@@ -317,6 +318,7 @@ def _checked(
     if not np.square(X).reshape(len(X), -1).sum(axis=1).all():
         raise ValueError("Each input in X must have a positive norm, but one is zero.")
     rows = X if ndim == 2 else np.swapaxes(X, 1, 2).reshape(-1, X.shape[1])
+    checks.room((4, len(rows), len(rows)), "The Gram matrix and what it is made from")
     K = np.einsum("ik,jk->ij", rows, rows)  # exactly symmetric, unlike a blocked product
     return checks.within_range(K, "X Xᵀ"), depth, tolerance
 
@@ -363,12 +365,12 @@ def _patched(K: np.ndarray, shape: tuple[int, int], patch: int) -> np.ndarray:
     if patch == 1:
         return K
     n, positions = shape
-    half = patch // 2
+    half = min(patch // 2, positions - 1)  # further away there is nothing
     padded = np.zeros((n, positions + 2 * half, n, positions + 2 * half))
     padded[:, half : half + positions, :, half : half + positions] = K.reshape(
         n, positions, n, positions
     )
-    total = sum(padded[:, o : o + positions, :, o : o + positions] for o in range(patch))
+    total = sum(padded[:, o : o + positions, :, o : o + positions] for o in range(2 * half + 1))
     return np.asarray(total).reshape(K.shape)
 
 

@@ -58,6 +58,7 @@ def positive(network: FeedForward, output_scale: float, hidden: float | None = N
     output_scale = checks.positive_number(output_scale, "output_scale")
     if hidden is not None:
         hidden = checks.positive_number(hidden, "hidden")
+    checks.room((network.parameter_count,), "The start")
     w = np.zeros(network.parameter_count)
     layers = network.layers(w)
     for (weight, _), columns in zip(layers[1:-1], network.widths[1:-2], strict=True):
@@ -94,7 +95,9 @@ def lecun(network: FeedForward, rng: np.random.Generator, runs: Any = ()) -> np.
     """
     checks.instance(network, FeedForward, "network")
     rng = checks.generator(rng)
-    w = rng.standard_normal((*checks.shape(runs, "runs"), network.parameter_count))
+    shape = (*checks.shape(runs, "runs"), network.parameter_count)
+    checks.room(shape, "The start")
+    w = rng.standard_normal(shape)
     for (weight, bias), columns in zip(network.layers(w), network.widths[:-1], strict=True):
         weight /= math.sqrt(columns)
         bias[...] = 0.0

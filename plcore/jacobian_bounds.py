@@ -43,6 +43,8 @@ __all__ = [
 _MOST_SPLITS = 150
 # n² p numbers: the second derivatives that `any_n` holds at once take 8 bytes each.
 LARGEST_EXPANSION = 2e8
+# n L⁴: the remainder has up to 4 L forms in the L layers, which L steps of a recursion sum up.
+_LARGEST_REMAINDER = 2e8
 
 
 def _checked(problem: LeastSquares, w: Any, radii: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -137,12 +139,15 @@ def splits(depth: int) -> np.ndarray:
     (64, 136)
     """
     depth = checks.positive_integer(depth, "depth")
+    checks.room((_MOST_SPLITS, depth), "The cover")
     cells = 64
     while cells > 1 and math.comb(cells + depth - 2, depth - 1) > _MOST_SPLITS:
         cells -= 1
+    if cells == 1:
+        return np.ones((1, depth))
     rows = []
     for chosen in combinations_with_replacement(range(depth), cells - 1):
-        rows.append(1 + np.bincount(chosen, minlength=depth) if chosen else np.ones(depth))
+        rows.append(1 + np.bincount(chosen, minlength=depth))
     return np.minimum(np.array(rows) / cells, 1.0)
 
 
@@ -239,7 +244,7 @@ def any_n(problem: LeastSquares, w: Any, radii: Any) -> np.ndarray:
     as s → 0, m(s) = σ_min(J(w)) − s |∇σ_min| + O(s²) where the least singular value is simple.
 
     Parameters, returns and errors are those of `plain`; in addition a ValueError if no bound on
-    the third derivative of an activation is known, or n² p exceeds 2·10⁸.
+    the third derivative of an activation is known, or n² p or n L⁴ exceeds 2·10⁸.
     """
     w, radii = _checked(problem, w, radii)
     expansion = expanded(problem, w)
@@ -269,6 +274,12 @@ def check_expandable(problem: LeastSquares) -> None:
         raise ValueError(
             f"The expansion needs n² p = {needed:.2g} second derivatives at once, and more than "
             f"{LARGEST_EXPANSION:.2g} are refused."
+        )
+    needed = problem.size * problem.network.depth**4
+    if needed > _LARGEST_REMAINDER:
+        raise ValueError(
+            f"The expansion's remainder takes n L⁴ = {needed:.2g} operations a radius, and more "
+            f"than {_LARGEST_REMAINDER:.2g} are refused."
         )
 
 

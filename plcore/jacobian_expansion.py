@@ -20,6 +20,7 @@ __all__ = ["ROUNDS", "CentreValues", "Expansion", "third_derivative_bound"]
 
 # Rounds of alternating minimisation over the free parameters of a bound.
 ROUNDS = 24
+_MOST_NUMBERS = 2**26
 
 Forms = dict[tuple[str, int], np.ndarray]
 
@@ -270,6 +271,11 @@ class Expansion:
 
     def remainders(self, radii: np.ndarray) -> np.ndarray:
         """Return the matrices N_k(s), shape (sources, N, n, n)."""
+        # A few radii at a time: there are up to 4 L forms of n L² numbers for each.
+        parts = -(-len(radii) * 4 * self.values.samples * self.values.depth**3 // _MOST_NUMBERS)
+        if (parts := min(parts, len(radii))) > 1:
+            pieces = [self.remainders(piece) for piece in np.array_split(radii, parts)]
+            return np.concatenate(pieces, axis=1)
         found = []
         for source, form in self.forms(radii).items():
             checks.within_range(form, "The bound on the remainder")

@@ -86,6 +86,7 @@ def tangent_kernel(network: FeedForward, w: Any, X: Any) -> np.ndarray:
 def trusted_kernel(network: FeedForward, w: np.ndarray, X: np.ndarray) -> np.ndarray:
     """Return K(w), shape ``(..., n, n)``, for arguments that have been checked."""
     runs, n, shared = np.broadcast_shapes(w.shape[:-1], X.shape[:-2]), X.shape[-2], X.ndim == 2
+    checks.room((*runs, n, n), "The kernel")
     K = np.empty((*runs, n, n))
     stack = runs or (1,)
     w = np.broadcast_to(w, (*stack, w.shape[-1]))
@@ -126,7 +127,10 @@ def kernel_by_layer(network: FeedForward, w: Any, X: Any) -> np.ndarray:
     Their sum over the first two axes is `tangent_kernel`; arguments and errors are the same.
     """
     checks.instance(network, FeedForward, "network")
-    trace = network.propagate(*network.check_pair(w, X))
+    w, X = network.check_pair(w, X)
+    runs, n = np.broadcast_shapes(w.shape[:-1], X.shape[:-2]), X.shape[-2]
+    checks.room((2 * network.depth, *runs, n, n), "The kernel's summands")
+    trace = network.propagate(w, X)
     blocks = []
     for signal, h in zip(network.signals(trace), trace.inputs, strict=True):
         biases = _gram(signal)

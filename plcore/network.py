@@ -393,7 +393,10 @@ class FeedForward:
         TypeError, ValueError, OverflowError
             As `forward`.
         """
-        trace = self.propagate(*self.check_pair(w, X))
+        w, X = self.check_pair(w, X)
+        runs = np.broadcast_shapes(w.shape[:-1], X.shape[:-2])
+        checks.room((*runs, X.shape[-2], self.parameter_count), "The Jacobian")
+        trace = self.propagate(w, X)
         parts = []
         for signal, h in zip(self.signals(trace), trace.inputs, strict=True):
             rows = _transposed(signal)

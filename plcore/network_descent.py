@@ -98,6 +98,7 @@ def descend(
     shared = problem.X.ndim == 2
     inputs = problem.X if shared else np.broadcast_to(problem.X, (*runs, *problem.X.shape[-2:]))
     total = math.prod(runs)
+    checks.room((total, steps + 1), "The record of the losses")
     losses = np.empty((total, steps + 1))
     final = np.empty((total, problem.dimension))
     with np.errstate(all="ignore"):

@@ -110,6 +110,7 @@ class Objective(ABC):
         Arguments and errors as `value_and_gradient`; memory is p² numbers a point.
         """
         x = self.check_point(x)
+        checks.room((*x.shape, self.dimension), "The Hessian")
         unit = np.eye(self.dimension)
         rows = [self._hessian_vector(x, np.broadcast_to(row, x.shape)) for row in unit]
         return checks.within_range(np.stack(rows, axis=-2), "The Hessian")

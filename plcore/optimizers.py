@@ -142,6 +142,7 @@ def train(
         y=problem.y.shape[:-1],
         step_size=rates.shape,
     )
+    checks.room((2, *runs, steps + 1), "The record of losses and cost")
     w = np.broadcast_to(w, (*runs, w.shape[-1])).reshape(-1, w.shape[-1])
     rates = np.broadcast_to(rates, runs).reshape(-1)
     X = problem.X

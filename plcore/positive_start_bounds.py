@@ -44,6 +44,7 @@ IMPROVEMENTS = ("norms", "shared", "split", "biases", "samples", "direction")
 _SAFE = 1 - 1e-10
 _PARTS = {2: 48, 3: 22, 4: 14, 5: 10}  # covers of the splits, and coarser ones for "direction"
 _COARSE_PARTS = {2: 32, 3: 12, 4: 8, 5: 6}
+_MOST_BUDGETS = 25_000  # numbers in a cover
 _STEPS = (12, 36)  # of the staircase in `Start.common_signal`; the second a multiple of the first
 _TOLERANCE = 1e-3
 
@@ -145,21 +146,29 @@ def _hypotheses(network: FeedForward, start: np.ndarray) -> Hypotheses:
     )
 
 
+def _cover(depth: int, parts: int) -> np.ndarray:
+    """Return a cover of the splits that is not too long for a deep network."""
+    while parts > 1 and depth * math.comb(depth + parts - 2, parts - 1) > _MOST_BUDGETS:
+        parts -= 1
+    return covering_splits(depth, parts)
+
+
 class Setting:
     """One data set and one start, checked; and what does not depend on the radius."""
 
     def __init__(self, network: FeedForward, X: Any, y: Any) -> None:
         self.network = network
         self.X, self.y = hypotheses.one_data_set(network, X, y)
-        size = float(np.linalg.norm(checks.within_range(np.square(self.y), "y²") ** 0.5))
-        self.loss = size * size / len(self.y) / _SAFE
-        self.size = size
-        checks.within_range(np.square(self.X), "x²")
+        with np.errstate(over="ignore"):
+            checks.within_range(np.square(self.X), "x²")
+            checks.within_range(np.square(self.y).sum(), "|y|²")
+        self.size = size = math.hypot(*self.y)  # also where the squares underflow
+        self.loss = max(size * size / len(self.y) / _SAFE, 5e-324 if size else 0.0)
         self.spectrum = hypotheses.input_spectrum(self.X)
         self.residuals = ResidualDirection(self.X, self.y)
         depth = network.depth
-        self.splits = covering_splits(depth, _PARTS.get(depth, 6))
-        self.coarse = covering_splits(depth, _COARSE_PARTS.get(depth, 4))
+        self.splits = _cover(depth, _PARTS.get(depth, 6))
+        self.coarse = _cover(depth, _COARSE_PARTS.get(depth, 4))
 
     @classmethod
     def from_start(cls, network: Any, X: Any, y: Any, start: Any) -> Setting:

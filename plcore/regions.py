@@ -100,6 +100,7 @@ def region_of_starts(
         raise ValueError(f"starts must lie in the window from {low} to {high}.")
     default = 4096 if objective.dimension == 1 else 192
     cells = checks.positive_integer(default if cells is None else cells, "cells")
+    checks.room((32, *[cells] * objective.dimension), "The enclosures on the cells")
     diagonal = float(np.linalg.norm(high - low))
     limit = checks.positive_number(diagonal if limit is None else limit, "limit")
     lower, upper = objective.ratio_lower, objective.ratio_upper  # type: ignore[attr-defined]

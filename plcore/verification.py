@@ -39,7 +39,7 @@ __all__ = ["ProvedInequality", "Verification", "verify"]
 # Bits of a midpoint.  Where balls still overlap, the next precision may tell them apart.
 _PRECISIONS = (96, 192, 384)
 # What a few gigabytes and an hour or so are enough for.
-_MOST_SAMPLES, _MOST_SECONDS = 300, 2e8
+_MOST_SAMPLES, _MOST_SECONDS, _MOST_FORMS = 300, 2e8, 5e8
 
 
 @dataclass(frozen=True)
@@ -195,18 +195,14 @@ def _refusal(
     n, p = len(X), network.parameter_count
     if certificate.widths != network.widths:
         return (
-            f"The certificate is for widths {certificate.widths}, but the network has "
-            f"{network.widths}."
+            f"The certificate is for widths {checks.shown(certificate.widths)}, but the network "
+            f"has {checks.shown(network.widths)}."
         )
     if certificate.activations != names:
         return (
-            f"The certificate is for the activations {certificate.activations}, but the network "
-            f"has {names}."
+            f"The certificate is for the activations {checks.shown(certificate.activations)}, but "
+            f"the network has {checks.shown(names)}."
         )
-    for activation in network.activations:
-        fault = _foreign(activation)
-        if fault:
-            return fault
     if certificate.samples != n:
         return f"The certificate is for n = {certificate.samples} samples, but the data have {n}."
     if w.shape != (p,):
@@ -227,7 +223,17 @@ def _refusal(
         )
     if certificate.argument not in _ARGUMENTS:
         return f"The argument {certificate.argument!r} has no proof in balls, so it is refused."
-    return ""
+    depth, radii = network.depth, certificate.radii.size
+    balls_of_forms = n * depth**3
+    if certificate.argument != "first layer":
+        balls_of_forms *= radii * (depth if certificate.argument == "any n" else 1)
+    if balls_of_forms > _MOST_FORMS:
+        return (
+            f"The second derivatives of a network of depth L = {depth} with n = {n} samples and "
+            f"{radii} radii are too many to be bounded in balls."
+        )
+    faults = map(_foreign, {id(each): each for each in network.activations}.values())
+    return next(filter(None, faults), "")
 
 
 def _foreign(activation: Activation) -> str:

@@ -98,8 +98,9 @@ class WideNetwork:
         TypeError, ValueError
             If `rng` is not a generator, or `runs` not a shape.
         """
-        shape = checks.shape(runs, "runs")
-        return checks.generator(rng).standard_normal((*shape, self.parameter_count))
+        rng, shape = checks.generator(rng), (*checks.shape(runs, "runs"), self.parameter_count)
+        checks.room(shape, "The start")
+        return rng.standard_normal(shape)
 
     def outputs(self, w: Any, X: Any) -> np.ndarray:
         """Return f(x_i, w), shape ``(..., n)``, for X of shape ``(n, d)``.
@@ -281,6 +282,10 @@ def train_wide(
     step_size = checks.positive_number(step_size, "step_size")
     steps = checks.positive_integer(steps, "steps")
     records = checks.positive_integer(records, "records", least=2)
+    records = min(records, steps + 1)
+    shape = (*w.shape[:-1], records, network.depth + 1, len(y), len(y))
+    checks.room(shape, "The record of the Gram matrices")
+    checks.room((*w.shape[:-1], steps + 1), "The record of the losses")
     recorded = np.unique(np.linspace(0, steps, records).round().astype(int))
     views = network._views(w)
     losses, grams = [], []
