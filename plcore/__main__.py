@@ -8,6 +8,7 @@ not; ``refresh`` executes the book's notebooks in place.  ARRAYS.npz holds X, y 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import zipfile
@@ -18,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from . import activations
-from ._notebooks import faults, refresh
+from ._notebooks import faults, refresh, write
 from .claims import Certificate
 from .network import FeedForward
 from .objectives import LeastSquares
 
 _ARRAYS = ("X", "y", "w")
 _LARGEST_ARRAY = 2**32  # bytes
+_LARGEST_TEXT = 2**26  # bytes; what a certificate can hold is far less
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -81,7 +83,11 @@ def _verify(options: argparse.Namespace) -> int:
     from .verification import verify
 
     try:
-        text = options.certificate.read_text(encoding="utf-8")
+        with options.certificate.open("rb") as file:
+            content = file.read(_LARGEST_TEXT + 1)
+        if len(content) > _LARGEST_TEXT:
+            raise ValueError(f"{options.certificate} has more than {_LARGEST_TEXT} bytes.")
+        text = content.decode()
     except OSError as error:
         raise ValueError(f"{options.certificate} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -99,13 +105,15 @@ def _verify(options: argparse.Namespace) -> int:
 def _certify(options: argparse.Namespace) -> int:
     from .certificates import certify
 
+    if os.path.realpath(options.certificate) == os.path.realpath(options.arrays):
+        raise ValueError(f"The certificate would overwrite the arrays in {options.arrays}.")
     arrays = load_arrays(options.arrays)
     problem = _problem(arrays, options.widths, options.activation)
     found = certify(problem, arrays["w"])
     print(found)
     if isinstance(found, Certificate):
         try:
-            options.certificate.write_text(found.to_json(), encoding="utf-8")
+            write(options.certificate, found.to_json().encode())
         except OSError as error:
             raise ValueError(
                 f"{options.certificate} cannot be written: {error.strerror}."
@@ -155,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _notebooks(options, parser)
     try:
         return _verify(options) if options.command == "verify" else _certify(options)
-    except (ValueError, TypeError, OverflowError, ImportError) as error:
+    except (ValueError, TypeError, OverflowError, MemoryError, ImportError) as error:
         print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
         return 2
 

@@ -381,6 +381,8 @@ def named(name: str) -> Activation:
     True
     """
     name = checks.instance(name, str, "name")
+    # A shift that was made once leaves nothing to the next.
+    name = re.sub("^(?:shifted_)+(?=shifted_)", "", name)
     if name in _PLAIN:
         return _PLAIN[name]
     match = re.fullmatch(r"(\w+)(?:\(([-+.\deE]+)\))?", name)
@@ -390,9 +392,9 @@ def named(name: str) -> Activation:
         try:
             return _WITH_SLOPE[match[1]](float(match[2]))
         except ValueError as error:
-            reason = str(error).rstrip(".")
-            raise ValueError(f"{name!r} has a bad slope: {reason}.") from error
+            reason = str(error).partition(": '")[0].rstrip(".")
+            raise ValueError(f"{checks.shown(name)} has a bad slope: {reason}.") from error
     if name.startswith("shifted_"):
         return named(name.removeprefix("shifted_")).shifted()
     known = ", ".join([*sorted(_PLAIN), *(f"{key}(s)" for key in sorted(_WITH_SLOPE))])
-    raise ValueError(f"There is no activation {name!r}; known are {known}.")
+    raise ValueError(f"There is no activation {checks.shown(name)}; known are {known}.")

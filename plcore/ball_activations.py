@@ -51,7 +51,19 @@ class BallActivation:
 
     def at(self, order: int, u: np.ndarray) -> np.ndarray:
         """Return σ, σ′ or σ″ of each entry of an array of balls."""
-        return np.asarray(np.frompyfunc(self.functions[order], 1, 1)(u), dtype=object)
+        return np.asarray(np.frompyfunc(partial(self._enclose, order), 1, 1)(u), dtype=object)
+
+    def _enclose(self, order: int, u: Any) -> Any:
+        """Return σ, σ′ or σ″ of a ball; of a wide one from its ends and the turns inside it."""
+        function = self.functions[order]
+        value = function(u)
+        if value.is_finite() or not u.is_finite():
+            return value
+        points = (u.upper(), *(point for point in self.turns[order]() if u.overlaps(point)))
+        value = function(u.lower())
+        for point in points:
+            value = value.union(function(point))
+        return value
 
     def range(self, order: int, low: np.ndarray, high: np.ndarray) -> tuple[Any, Any]:
         """Return a lower and an upper bound of σ, σ′ or σ″ on each interval [low, high].
@@ -93,6 +105,9 @@ def _both(point: Callable[[], Any]) -> Turns:
 
 
 def _sigmoid(u: Any) -> Any:
+    if u < 0:  # far out e⁻ᵘ is too big for a ball to hold
+        small = u.exp()
+        return small / (1 + small)
     return 1 / (1 + (-u).exp())
 
 

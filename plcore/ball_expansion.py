@@ -280,6 +280,7 @@ class Expansion:
             grams[source] = rows @ np.swapaxes(rows, 1, 2)
         return balls.middles(self._first_order), grams
 
+    @np.errstate(all="ignore")  # whatever comes out, it only proves less
     def _parameters(self, s: float, squares: dict[Source, np.ndarray]) -> tuple[Any, Any]:
         """Choose c and a in floating point, by a smoothed alternating maximisation of λ_min(A).
 

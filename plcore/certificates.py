@@ -73,6 +73,7 @@ class _Situation:
             bounds = jacobian_bounds.BOUNDS[argument](self.problem, self.w, radii)
         return np.maximum(_BELOW * bounds - 1e-12 * self.size, 0.0)
 
+    @np.errstate(over="ignore", invalid="ignore")  # no rate is shown where β is no number
     def curvatures(self, radii: np.ndarray) -> np.ndarray:
         """Return β on {v in B(w, r): S(v) ≤ S(w)} for each radius."""
         found = ball_bounds(self.problem.network, self.w, self.problem.X, radii)
@@ -230,7 +231,7 @@ def _obstacle(problem: LeastSquares, w: np.ndarray, argument: str) -> str:
             jacobian_bounds.check_expandable(problem)
         if argument == POSITIVE_START:
             positive_start_bounds(problem.network, problem.X, problem.y, w, [1.0])
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         return str(error)
     return ""
 

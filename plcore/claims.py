@@ -89,7 +89,10 @@ def digest(problem: Any, w: Any) -> str:
 def _rounded(value: float, *, up: bool, places: int = 0) -> str:
     """Return three digits of value · 10^places, rounded to the side that keeps it true."""
     context = decimal.Context(3, decimal.ROUND_CEILING if up else decimal.ROUND_FLOOR)
-    return f"{float(context.scaleb(decimal.Decimal(value), places)):g}"
+    rounded = context.scaleb(decimal.Decimal(value), places)
+    text = f"{float(rounded):g}"
+    # At the ends of the range, no float is so near to three digits.
+    return text if decimal.Decimal(text) == rounded else f"{rounded:.2e}"
 
 
 def _nearest(value: Fraction, *, up: bool) -> float:
@@ -176,7 +179,7 @@ class Certificate(Result):
         if len(widths) < 3 or self.widths[-1] != 1 or len(names) != len(widths) - 2:
             raise ValueError(
                 "widths must be (d, at least one hidden width, 1) with one activation for each "
-                f"hidden layer, but came {self.widths} with {len(names)} activations."
+                f"hidden layer, but came {checks.shown(self.widths)} with {len(names)} activations."
             )
         set_(self, "samples", checks.positive_integer(self.samples, "samples"))
         if not isinstance(self.digest, str) or not re.fullmatch("[0-9a-f]{64}", self.digest):
@@ -238,30 +241,36 @@ class Certificate(Result):
     @property
     def flow_radius(self) -> float:
         """A radius r* at which Σ m_j (s_j − s_{j−1}) reaches |e(w)|: the flow is no longer."""
-        widths = np.diff(self.radii, prepend=0.0)
-        reached = np.cumsum(self.singular_values * widths)
-        k = min(int(np.searchsorted(reached, self.residual)), reached.size - 1)
-        left = self.residual - (reached[k - 1] if k else 0.0)
-        return float(self.radii[k] - widths[k] + (1 + 1e-9) * left / self.singular_values[k])
+        left, before = Fraction(self.residual), Fraction(0)
+        for s, m in zip(self.radii.tolist(), self.singular_values.tolist(), strict=True):
+            value, gap = Fraction(m), Fraction(s) - before
+            if left <= value * gap or s == self.radius:
+                break
+            left, before = left - value * gap, Fraction(s)
+        return _nearest(before + left / value, up=True)
 
     def loss_bound(self, steps: Any) -> np.ndarray:
         """Return the bound (1 − δ)^k S(w) on the loss after k steps of size `step_size`."""
-        return self.loss * self._decay(_step_numbers(steps))
+        return self._decayed(self.loss, _step_numbers(steps), self.loss)
 
     def distance_bound(self, steps: Any) -> np.ndarray:
         """Return a bound on the distance from the k-th step to the zero that is approached.
 
         It is the length still to travel: min(s_N, (1 − δ)^{k/2} |e(w)| / ((1 − ε) m_N)).
         """
-        left = self.residual / ((1 - self.slack) * float(self.singular_values[-1]))
-        return np.minimum(self.radius, left * self._decay(0.5 * _step_numbers(steps)))
+        least = (1 - Fraction(self.slack)) * Fraction(float(self.singular_values[-1]))
+        left = _nearest(Fraction(self.residual) / least, up=True)
+        return self._decayed(left, 0.5 * _step_numbers(steps), self.radius)
 
-    def _decay(self, k: np.ndarray) -> np.ndarray:
-        """Return (1 − δ)^k, also for a rate so small that 1 − δ is no float."""
+    def _decayed(self, value: float, k: np.ndarray, most: float) -> np.ndarray:
+        """Return (1 − δ)^k times a value, or `most`; also for a rate that 1 − δ loses."""
         if self.rate == 1:
-            return np.where(k > 0, 0.0, 1.0)
-        with np.errstate(under="ignore"):
-            return np.asarray(np.exp(k * math.log1p(-self.rate)))
+            decay = np.where(k > 0, 0.0, 1.0)
+        else:
+            with np.errstate(under="ignore", over="ignore"):
+                decay = np.exp(k * math.log1p(-self.rate))
+        with np.errstate(invalid="ignore"):  # ∞ · 0 says nothing, but `most` holds
+            return np.asarray(np.fmin(value * decay, most))
 
     def claims(self) -> tuple[str, ...]:
         """Return what is claimed in plain English; every number is rounded to the safe side."""
