@@ -3,6 +3,16 @@
 `SquaredLoss` is an `Objective`, so that flow, descent, curvature and the search for the local PL
 constant take it as it is.  What needs a proved bound on second derivatives (the step sizes of
 `bounds`, a certificate) takes `LeastSquares` alone, and refuses it by name.
+
+>>> import numpy as np
+>>> from plcore import activations, gradient_descent
+>>> from plcore.architectures import Residual, SquaredLoss
+>>> network = Residual(inputs=3, width=4, blocks=2, activation=activations.tanh)
+>>> problem = SquaredLoss(network, X=np.eye(3), y=[1.0, -1.0, 2.0])
+>>> start = network.gaussian_start(np.random.default_rng(0))
+>>> run = gradient_descent(problem, start, step_size=0.1, steps=500)
+>>> bool(run.losses[-1] < 1e-9)
+True
 """
 
 from __future__ import annotations

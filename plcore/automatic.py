@@ -4,6 +4,16 @@ An `Architecture` holds a shape and no parameters, like `FeedForward`, and its p
 flat vector too: the entries of each weight matrix row by row, then that layer's biases.
 Derivatives are HIPS autograd's, over the tables of `activations`.  Where σ′ or σ″ jumps, the
 table's value is taken; for almost every w the gradient is the true one all the same.
+
+>>> import numpy as np
+>>> from plcore import activations
+>>> from plcore.architectures import FullyConnected
+>>> network = FullyConnected((2, 3, 1), activations.tanh, biases=False)
+>>> w = network.gaussian_start(np.random.default_rng(0), scaling="he")
+>>> [weight.shape for weight, _ in network.layers(w)]
+[(3, 2), (1, 3)]
+>>> network.jacobian(w, X=np.eye(2)).shape
+(2, 9)
 """
 
 from __future__ import annotations

@@ -2,6 +2,15 @@
 
 `step_sizes` compares what the step-size theorems admit with what works; `count_violations` looks
 for points of a ball whose PL ratio is below the proved bound on α.
+
+>>> import numpy as np
+>>> from plcore import FeedForward, LeastSquares, activations, initialization
+>>> from plcore.bound_trials import count_violations
+>>> network = FeedForward((3, 5, 1), activations.tanh)
+>>> problem = LeastSquares(network, np.eye(3), [1.0, -1.0, 2.0])
+>>> start = initialization.positive(network, output_scale=1.2)
+>>> count_violations(problem, start, points=100, rng=np.random.default_rng(0)).violations
+0
 """
 
 from __future__ import annotations

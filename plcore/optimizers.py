@@ -2,6 +2,19 @@
 
 All work on the squared loss of a network, for many runs at once, and stop a run where its loss has
 come down to a target.  They exist to be compared: the cost of a run is counted in gradients.
+
+>>> import numpy as np
+>>> from plcore import FeedForward, LeastSquares, activations, initialization
+>>> from plcore.optimizers import train
+>>> network = FeedForward((3, 5, 1), activations.tanh)
+>>> problem = LeastSquares(network, np.eye(3), [1.0, -1.0, 2.0])
+>>> start = initialization.lecun(network, np.random.default_rng(0))
+>>> plain, search = [
+...     train(problem, start, method, step_size=0.1, steps=500, loss_target=1e-6)
+...     for method in ("gradient descent", "line search")
+... ]
+>>> bool(search.cost_to(1e-6) < plain.cost_to(1e-6) < 100)
+True
 """
 
 from __future__ import annotations

@@ -2,6 +2,16 @@
 
 Each improvement has a name and can be switched on by itself; the bounds feed the criterion (1.1),
 the integral criterion (T2) and the step-size theorems.
+
+>>> import numpy as np
+>>> from plcore import FeedForward, activations
+>>> from plcore.positive_start import positive_start_constants
+>>> from plcore.positive_start_bounds import certified_output_scale
+>>> network, X, y = FeedForward((3, 5, 1), activations.tanh), np.eye(3), [1.0, -1.0, 2.0]
+>>> remark = positive_start_constants(network, X, y).required_scale
+>>> sharper = certified_output_scale(network, X, y).scale
+>>> print(f"A from {remark:.3g} down to {sharper:.2g}")
+A from 9.98 down to 1.1
 """
 
 from __future__ import annotations

@@ -3,6 +3,16 @@
 α(w0, r) = inf { R(v) : |v − w0| ≤ r }, R = |∇S|²/S, is at most R at any point of the ball.  What
 is found at one radius serves all larger ones, so that the result of a search is a step function
 above α on (0, ∞).  With it a criterion is shown to *fail* at every radius, up to an output scale.
+
+>>> import numpy as np
+>>> from plcore import FeedForward, LeastSquares, activations, initialization
+>>> from plcore.worst_points import worst_points
+>>> network = FeedForward((3, 5, 1), activations.tanh)
+>>> problem = LeastSquares(network, np.eye(3), [1.0, -1.0, 2.0])
+>>> start = initialization.positive(network, output_scale=0.3)
+>>> found = worst_points(problem, start, np.random.default_rng(0), effort=0.2)
+>>> found.integral_criterion().verdict
+'fails'
 """
 
 from __future__ import annotations

@@ -55,6 +55,10 @@ def test_no_markup_is_left_in_the_pages(reference):
         assert not re.findall(r"`|\\\||\*\*|:\w+:`", page.select_one("article").get_text())
 
 
+def test_each_module_has_an_example():
+    assert [name for name in MODULES if ">>> " not in SOURCES[f"{name}.py"]] == []
+
+
 def pytest_run(*arguments):
     command = [sys.executable, "-m", "pytest", "-q", "-c", str(ROOT / "pyproject.toml")]
     command += ["-p", "no:cacheprovider", "-p", "no:nbval", "-o", "addopts=--doctest-modules"]
