@@ -37,6 +37,7 @@ TRUSTED = {
     "network.FeedForward.signals",
     "network.Trace",
     "checks.common_shape",
+    "checks.room",
     "checks.shown",
     "checks.within_range",
     "results.Estimate",
