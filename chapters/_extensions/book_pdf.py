@@ -19,6 +19,7 @@ from playwright.sync_api import Error, sync_playwright
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MINUTES = 20  # that a slow machine may take to typeset all formulas
+CHAPTERS = 'span[id^="document-chapters/"] + section { break-before: page; }'
 FOOTER = '<p style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></p>'
 
 
@@ -36,6 +37,9 @@ def one_page(folder: Path) -> Path:
     text = written.read_text(encoding="utf-8")
     # The page looks for its styles beside itself, and calls itself by its path.
     text = re.sub(rf'href="(chapters/)?{written.name}#', 'href="#', text)
+    # There is no index of names in this form, and each chapter begins on a page of its own.
+    text = re.sub(r'<a [^>]*href="genindex\.html"[^>]*>(.*?)</a>', r"\1", text)
+    text = text.replace("</head>", f"<style>{CHAPTERS}</style></head>", 1)
     page = site / "book.html"
     page.write_text(text, encoding="utf-8")
     return page

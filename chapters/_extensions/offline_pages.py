@@ -7,13 +7,15 @@
   show are put into them instead.
 * What opens and closes has a name that is read out, and no link inside.
 * A notebook's SVG figures are put into the page instead of behind ``<img>``, so that their ink
-  and paper can follow the light and the dark theme.
+  and paper can follow the light and the dark theme; also where another page shows their PNG.
 """
 
 from __future__ import annotations
 
+import base64
 import html
 import importlib.util
+import json
 import re
 from pathlib import Path
 from shutil import copy2
@@ -37,6 +39,8 @@ ICON_LICENSE = """
 
 CITATIONS = '<div class="citation-list">'
 NAMED_TOGGLE = '<summary aria-label="Pages of this part"><span class="toctree-toggle"'
+# It would hide the words that stand there from those who listen.
+NAMELESS = '<summary aria-label="Toggle hidden content">'
 
 
 def mathjax_folder() -> Path:
@@ -92,12 +96,27 @@ def inline_icons(app: Sphinx, exception: Exception | None) -> None:
         after = re.sub(r"\s*<script[^>]*fontawesome\.js[^>]*></script>", ICON_LICENSE, before)
         after = icon.sub(draw, after)
         after = after.replace('<summary><span class="toctree-toggle"', NAMED_TOGGLE)
+        after = after.replace(NAMELESS, "<summary>")
         # What docutils calls a list has entries that are no list items.
         after = after.replace('<div role="list" class="citation-list">', CITATIONS)
         if after != before:
             page.write_text(after, encoding="utf-8")
     for unused in {*script.parent.glob("fontawesome*"), *Path(app.outdir).rglob("*.map")}:
         unused.unlink()
+
+
+def stored_drawing(picture: Path) -> str | None:
+    """Return the SVG output of the notebook that a PNG file was copied from, if there is one."""
+    content = picture.read_bytes()
+    for notebook in sorted(picture.parents[1].glob("*.ipynb")):
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            for output in cell.get("outputs", []):
+                data = output.get("data", {})
+                drawing = "".join(data.get("image/svg+xml", ""))
+                png = "".join(data.get("image/png", ""))
+                if drawing and base64.b64decode(png) == content:
+                    return drawing
+    return None
 
 
 class InlineFigures(SphinxPostTransform):
@@ -111,10 +130,15 @@ class InlineFigures(SphinxPostTransform):
         """Replace each SVG image that comes out of a notebook by the drawing itself."""
         for image in list(self.document.findall(nodes.image)):
             path = Path(self.env.srcdir, image["uri"])
-            if path.suffix != ".svg" or path.parent.name != "jupyter_execute":
+            if path.suffix == ".svg" and path.parent.name == "jupyter_execute":
+                drawing = path.read_text(encoding="utf-8")
+            elif path.suffix == ".png" and path.parent.name == "_static":
+                drawing = stored_drawing(path)
+            else:
+                continue
+            if drawing is None:
                 continue
             label = html.escape(image.get("alt", ""))
-            drawing = path.read_text(encoding="utf-8")
             drawing = drawing.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
             text = f'<div class="figure-still">{drawing}</div>'
             image.replace_self(nodes.raw("", text, format="html"))
