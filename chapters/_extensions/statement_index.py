@@ -1,4 +1,4 @@
-"""Sphinx extension: the index of statements, and a search that finds each by its number.
+"""Sphinx extension: the index of statements, and a search that finds each by number and by name.
 
 ``{statement-index}`` lists all theorems, lemmas, definitions and so on, chapter by chapter, with
 the numbers and titles that the build gave them.  Nothing is listed by hand.
@@ -64,6 +64,13 @@ def titles(env: BuildEnvironment, page: str) -> dict[str, list[nodes.Node]]:
     return found
 
 
+def names_of(title: list[nodes.Node]) -> set[str]:
+    """Return what a statement is called: its title without formulas, with and without an owner."""
+    words = "".join(part.astext() for part in title if not isinstance(part, nodes.math))
+    whole = " ".join(words.split())
+    return {whole, re.sub(r"^(Ours|Chatterjee)[^:]*: ", "", whole)}
+
+
 def index_of(app: Sphinx, page: str, chapter: str) -> nodes.section:
     """Return the part of the index, on `page`, that lists the statements of a chapter."""
     env = app.env
@@ -85,7 +92,9 @@ def index_of(app: Sphinx, page: str, chapter: str) -> nodes.section:
 
 def number_statements(app: Sphinx, document: nodes.document, page: str) -> None:
     """Fill the index; tell the search the names of this page's statements, and of the paper's."""
+    titled = titles(app.env, page)
     names = [(name, label) for label, name in statements(app.env, page)]
+    names += [(name, label) for _, label in names for name in sorted(names_of(titled[label]))]
     if page == PAPER_MAP:
         bold = " ".join(strong.astext() for strong in document.findall(nodes.strong))
         kinds = "Theorem|Lemma|Corollary|Proposition|Remark"
