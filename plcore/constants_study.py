@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from tqdm import tqdm
 
 from . import checks
+from ._progress import progress
 from .bound_trials import count_violations, step_sizes
 from .experiments import Setting
 from .initialization import positive
@@ -293,7 +293,7 @@ def write_study(path: Any, seeds: int = 20, jobs: int = 1) -> dict[str, Any]:
         delayed(call)(*args, **options) for part in plan.values() for call, args, options in part
     ]
     done = Parallel(n_jobs=jobs, return_as="generator")(tasks)
-    found = iter(list(tqdm(done, total=len(tasks), desc="constants", delay=2, leave=False)))
+    found = iter(list(progress(done, len(tasks), "constants")))
     study: dict[str, Any] = {name: [next(found) for _ in part] for name, part in plan.items()}
     study["medians"] = _medians(study["rows"])
     study = rounded(study)

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from scipy import stats
-from tqdm import tqdm
 
 from . import checks, initialization
+from ._progress import progress
 from .activations import named
 from .descent import gradient_descent
 from .network import FeedForward
@@ -287,7 +287,7 @@ def sweep(
     tasks = [(setting, chunk) for setting in settings for chunk in chunks]
     parallel = Parallel(n_jobs=jobs, return_as="generator")
     done = parallel(delayed(_train)(setting, starts, chunk) for setting, chunk in tasks)
-    parts = list(tqdm(done, total=len(tasks), desc="races", delay=2, leave=False))
+    parts = list(progress(done, len(tasks), "races"))
     races = []
     for index, setting in enumerate(settings):
         mine = parts[index * len(chunks) : (index + 1) * len(chunks)]

@@ -32,6 +32,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from plcore._progress import progress
 from plcore.checks import finite_array, number
 from plcore.svg import COLORS, png, share_glyphs, svg
 
@@ -330,7 +331,8 @@ class Frames:
         """Return the drawings and their control as HTML that needs no kernel."""
         # Most of a drawing is its letters: they are kept once for all of them.
         glyphs: dict[str, str] = {}
-        frames = "".join(share_glyphs(self._frame(value), glyphs) for value in self.values)
+        values = progress(self.values, len(self.values), "drawings")
+        frames = "".join(share_glyphs(self._frame(value), glyphs) for value in values)
         drawings = (
             '<svg width="0" height="0" style="position: absolute" aria-hidden="true" '
             f'xmlns="http://www.w3.org/2000/svg"><defs>{"".join(glyphs.values())}</defs></svg>\n'
@@ -383,7 +385,10 @@ class Frames:
     def _control(self, ipywidgets: Any, continuous: bool) -> Any:
         low, high = self.values[0], self.values[-1]
         options: dict[str, Any] = {"description": self.label, "value": self.start}
-        options |= {"style": {"description_width": "initial"}, "layout": {"width": "95%"}}
+        options |= {
+            "style": {"description_width": "initial"},
+            "layout": {"width": "95%", "max_width": "40rem"},
+        }
         if not self.numeric:
             pairs = [(self.text(value), value) for value in self.values]
             return ipywidgets.Dropdown(options=pairs, **options)

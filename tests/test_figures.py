@@ -3,16 +3,18 @@
 import itertools
 import re
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+import tqdm.notebook
 from bs4 import BeautifulSoup
 from matplotlib.figure import Figure
 
-from plcore import figures
+from plcore import _progress, figures
 from plcore.svg import COLORS, png, svg
 
 STYLESHEET = Path(__file__).parents[1] / "chapters" / "_static" / "book.css"
@@ -309,6 +311,21 @@ def test_bad_input_is_named(call, error, sentence):
     with pytest.raises(error, match=sentence) as caught:
         call()
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(("disable", "bars"), [("1", 0), ("", 1)])
+def test_a_progress_bar_is_silent_where_outputs_are_stored(monkeypatch, disable, bars):
+    """The bar for notebooks too, which by itself doesn't look at the variable."""
+    shown = []
+    monkeypatch.setattr(tqdm.notebook, "display", shown.append)
+    impatient = {"delay": 0.01, "mininterval": 0.0}
+    monkeypatch.setattr(
+        _progress, "tqdm", lambda items, **given: tqdm.notebook.tqdm(items, **(given | impatient))
+    )
+    monkeypatch.setenv("TQDM_DISABLE", disable)
+    for _ in _progress.progress(range(4), 4, "waiting"):
+        time.sleep(0.02)
+    assert len(shown) == bars
 
 
 def test_any_matplotlib_figure_will_do():
