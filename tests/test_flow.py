@@ -50,6 +50,20 @@ def test_quadratics_follow_the_matrix_exponential(condition, method, used):
     assert flow.at(between.reshape(-1, 1)).shape == (between.size, 1, 12)
 
 
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_flow_restarted_on_the_way_goes_on(part):
+    """Lemma A.1: φ(t + s, x) = φ(s, φ(t, x)), for a network and for a quadratic."""
+    objective, vectors, _ = rotated(np.array([1.0, 3.0, 20.0]))
+    for problem, start in (small_network(), (objective, vectors.sum(axis=1))):
+        whole = gradient_flow(problem, start, time=4.0, loss_tolerance=0.0, dense=True)
+        t = 4.0 * part
+        rest = gradient_flow(problem, whole.at(t), time=4.0 - t, loss_tolerance=0.0, dense=True)
+        s = np.linspace(0, 4.0 - t, 7)
+        np.testing.assert_allclose(rest.at(s), whole.at(t + s), atol=1e-6)
+        gone = np.interp(t, whole.times, whole.lengths)
+        assert gone + rest.lengths[-1] == pytest.approx(whole.lengths[-1], rel=0.05)
+
+
 @pytest.mark.parametrize("method", ["DOP853", "RK45"])
 def test_the_time_to_a_loss(method):
     objective, vectors, eigenvalues = rotated(np.array([1.0, 4.0]))

@@ -267,6 +267,30 @@ def test_near_parallel_and_parallel_inputs():
     assert abs(found.matrix[0, 1] / (X[0] @ X[1]) - exact) < 10 * found.error
 
 
+@pytest.mark.parametrize("activation", [ALL[0], ALL[1], ALL[2], ALL[3]], ids=lambda one: one.name)
+def test_the_least_eigenvalue_falls_no_slower_than_the_slopes_say(activation):
+    """λ_0 ≤ (χ + χ_2) χ^(L−1) (1 − x·x′), and for nearly parallel inputs this is λ_0."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    value, slope, bend = (
+        weights @ f(nodes) ** 2 / weights.sum()
+        for f in (activation.value, activation.derivative, activation.second_derivative)
+    )
+    chi, second = slope / value, bend / value
+    mean = weights @ activation.value(nodes) / weights.sum()
+    assert (chi >= 1) == (abs(mean) < 1e-12)
+    for depth in range(1, 6):
+        factor = (chi + second) * chi ** (depth - 1)
+        for seed in range(3):
+            X = unit_rows(5, 4, seed)
+            nearest = 1 - (X @ X.T - 2 * np.eye(5)).max()
+            found = fully_connected_gram(X, activation, depth)
+            assert found.least_eigenvalue <= factor * nearest * (1 + 1e-9)
+        angle = 0.02 * min(1, chi ** (-depth / 2))
+        X = np.array([[1, 0], [math.cos(angle), math.sin(angle)]])
+        least = fully_connected_gram(X, activation, depth).least_eigenvalue
+        assert least == pytest.approx(factor * (1 - math.cos(angle)), rel=5e-3)
+
+
 def finite_convolution(x, activation, depth, patch, scale, width, rng):
     """Gradient block of W_L at finite width, for inputs (n, channels, positions), by hand."""
     n, _, positions = x.shape

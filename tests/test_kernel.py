@@ -263,3 +263,20 @@ def test_memory_beyond_the_result_does_not_grow_with_the_runs():
         result = 8 * runs * 20 * 20
         # The check that the result is finite takes a byte for each entry.
         assert peak_memory(tangent_kernel, network, w, X) < result + result / 8 + w.size + 2**22
+
+
+@pytest.mark.parametrize("hidden", range(1, 5))
+@pytest.mark.parametrize("m", [1, 3])
+@pytest.mark.parametrize("name", ["tanh", "arctan", "smooth_leaky_relu(0.3)"])
+def test_the_kernel_of_a_positive_start_with_equal_widths(name, m, hidden):
+    """K = A² m s^(2(L−1)) (XXᵀ + c_L 11ᵀ) + 11ᵀ for hidden entries 1/m, against autograd."""
+    widths, rng = (4, *(m,) * hidden, 1), np.random.default_rng(hidden)
+    X, A = rng.standard_normal((5, 4)), 1.7
+    activation = activations.named(name)
+    w = positive(FeedForward(widths, activation), A, 1 / m)
+    s = 0.65 if "0.3" in name else 1.0  # σ′(0) = s + (1 − s)/2 for the smooth leaky ReLU
+    c = sum(s ** (-2 * j) for j in range(hidden))
+    stated = A**2 * m * s ** (2 * hidden) * (X @ X.T + c) + 1
+    found = oracles.kernel(widths, [name] * hidden, w, X)
+    np.testing.assert_allclose(found, stated, rtol=1e-12)
+    np.testing.assert_allclose(tangent_kernel(FeedForward(widths, activation), w, X), stated)

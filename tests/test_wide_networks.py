@@ -1,11 +1,13 @@
 """Finite networks of Du et al.: gradients, Gram blocks, their limits, and what training records."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bad_input import assert_sentence, garbage_taken
+from scipy.integrate import solve_ivp
 
 from plcore import activations, wide_study
 from plcore.gaussian_pairs import normalization
@@ -113,6 +115,44 @@ def test_training_is_gradient_descent(depth, scale):
     assert (found.recorded == np.arange(6)).all()
     assert (found.drift[:, 0] == 0).all()
     assert (found.drift[:, 1:] > 0).all()
+
+
+@pytest.mark.parametrize(("depth", "scale"), [(1, None), (2, None), (2, 0.7)])
+def test_a_block_bounded_below_along_the_way_is_a_rate(depth, scale):
+    """λ_min(G^L) ≥ λ_0/2 on the path and η ≤ 1/β: every step takes ηλ_0/2 off, and so the flow."""
+    network = WideNetwork(3, 6, depth, activations.tanh, scale)
+    X, y = data(n=3)
+    start, h = network.draw(np.random.default_rng(3)), 1e-4
+    moves = h * np.eye(network.parameter_count)
+
+    def slope(w):
+        J = (network.outputs(w + moves, X) - network.outputs(w - moves, X)) / (2 * h)
+        return J @ (network.outputs(w, X) - y)
+
+    def curvature(w):
+        H = [(slope(w + move) - slope(w - move)) / (2 * h) for move in moves]
+        return np.linalg.eigvalsh((H + np.transpose(H)) / 2)[-1]
+
+    eta = 0.5 / curvature(start)
+    found = train_wide(network, X, y, start, eta, 30, records=31)
+    path = [start]
+    for _ in range(30):
+        path.append(path[-1] - eta * slope(path[-1]))
+    between = [(1 - s) * a + s * b for a, b in pairwise(path) for s in (0, 0.5)]
+    assert eta * max(map(curvature, between)) < 1
+    least = np.linalg.eigvalsh(network.gram(np.array(path), X)[:, depth - 1])[:, 0].min()
+    rate = 2 * least
+    assert found.least_block.min() == pytest.approx(least, rel=1e-4)
+    assert least > 5e-4
+    assert (found.losses[1:] <= (1 - eta * rate / 2) * found.losses[:-1]).all()
+    assert found.worst_rate_ratio(rate) <= 1
+
+    flow = solve_ivp(lambda t, w: -slope(w), (0, 3), start, rtol=1e-8, t_eval=np.linspace(0, 3, 31))
+    w = flow.y.T
+    losses = 0.5 * np.square(network.outputs(w, X) - y).sum(axis=-1)
+    rate = 2 * np.linalg.eigvalsh(network.gram(w, X)[:, depth - 1])[:, 0].min()
+    assert rate > 1e-3
+    assert (losses <= np.exp(-rate * flow.t) * losses[0] * (1 + 1e-6)).all()
 
 
 def test_what_training_records():
