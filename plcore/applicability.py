@@ -111,10 +111,6 @@ class ApplicableTheorems(Result):
     def _title(self) -> str:
         return "Which theorem applies?"
 
-    def _rows(self) -> Iterator[tuple[str, str]]:
-        for check in self.items:
-            yield f"{_SIGNS[check.verdict]} {check.theorem}", f"{check.verdict}. {_why(check)}"
-
     def __str__(self) -> str:
         """Return a line for each theorem, and one for each hypothesis below it."""
         lines = [self._title()]
@@ -141,13 +137,7 @@ def _sign(item: Hypothesis) -> str:
     return "✓" if item.holds else "–" if item.name in _SUFFICIENT else "✗"
 
 
-def _why(check: TheoremCheck) -> str:
-    if check.verdict == "applies":
-        return check.promise
-    failures = sorted(check.hypotheses.failures, key=lambda item: _sign(item) != "✗")
-    return failures[0].detail if failures else check.unchecked[0]
-
-
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def applicable_theorems(network: FeedForward, X: Any, y: Any, w: Any = None) -> ApplicableTheorems:
     """Judge every theorem of the book for a network, a data set and a start.
 

@@ -262,3 +262,23 @@ def test_data_that_do_not_fit_are_refused():
         with pytest.raises(ValueError, match="must have") as caught:
             applicable_theorems(NET, *arguments)
         assert_sentence(caught.value)
+
+
+def test_the_table_lists_every_hypothesis_below_its_theorem():
+    found = applicable_theorems(NET, X, Y, LECUN)
+    for text in (str(found), html.unescape(found._repr_html_())):
+        for check in found.items:
+            block = text.split(check.theorem, 1)[1]
+            for item in check.hypotheses.items:
+                assert f"{item.name}: {item.detail}" in block
+            for sentence in check.unchecked:
+                assert sentence in block
+
+
+def test_a_limit_that_is_not_shown_positive_is_no_hypothesis_met():
+    """Two inputs that a rounding tells apart: λ₀ is below the error of its computation."""
+    close = X.copy()
+    close[1] = close[0] * np.cos(3e-8) + np.linalg.svd(close)[2][-1] * np.sin(3e-8)
+    check = applicable_theorems(NET, close, Y)["Du et al. 2019"]
+    assert failing(check)[-1] == "λ₀ > 0"
+    assert len(check.unchecked) == 1

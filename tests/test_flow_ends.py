@@ -341,3 +341,29 @@ ROWS = [
 def test_each_refusal_says_what_is_wrong(call, pattern):
     with pytest.raises((ValueError, TypeError), match=pattern):
         call()
+
+
+@pytest.mark.parametrize("method", ["auto", "DOP853", "RK45"])
+def test_the_edge_of_the_domain_ends_the_flow(method):
+    """x' = −1 from x = 1 comes to x = ½ at t = ½, beyond which there is no f."""
+
+    class Edge(Objective):
+        dimension = 1
+
+        def _value_and_gradient(self, x):
+            value = np.where(x[..., 0] > 0.5, 1 + x[..., 0], np.nan)
+            return value, np.where(x > 0.5, 1.0, np.nan)
+
+        def _hessian_vector(self, x, v):
+            return 0 * v
+
+    flow = gradient_flow(Edge(), [1.0], method=method)
+    assert flow.reason == "step size"
+    assert 0.5 < flow.points[-1, 0] < 0.5 + 1e-12
+    assert flow.times[-1] == pytest.approx(0.5, abs=1e-12)
+
+
+def test_a_start_within_rounding_of_its_zero_stays_where_it_is():
+    far = Changed(Quadratic(np.eye(1)), shift=1e8)
+    flow = gradient_flow(far, [1e8 + 2e-8], loss_tolerance=0.0)
+    assert (flow.reason, flow.times.size) == ("rounding", 1)

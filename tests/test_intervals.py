@@ -244,3 +244,39 @@ def test_jets_over_boxes_enclose_exact_derivatives(formula):
 def test_refusals_name_what_came(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_intervals_among_arrays_and_numbers():
+    """Whatever stands on the left, and by whatever name, it is the same arithmetic."""
+    box = Interval([-1.0, 0.5], 2.0)
+    assert box.shape == (2,)
+    assert box.contains(0.0).tolist() == [True, False]
+    again = eval(repr(box), {"Interval": Interval, "array": np.array})
+    common = box.intersect(Interval([-3.0, 1.0], [0.0, 9.0]))
+    assert (common.low.tolist(), common.high.tolist()) == ([-1.0, 1.0], [0.0, 2.0])
+    for one, other in (
+        (again, box),
+        (+box, box),
+        (np.float64(3.0) * box, 3.0 * box),
+        (np.array([1.0, 2.0]) - box, -(box - np.array([1.0, 2.0]))),
+        (np.power(box, 3), box**3),
+    ):
+        np.testing.assert_array_equal([one.low, one.high], [other.low, other.high])
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_jets_among_arrays_and_numbers(order):
+    """f = (c − x)·3·x²/(c x) in every spelling: gradient 3c − 6x over c, Hessian −6/c."""
+    c, point = np.array([2.0, -4.0]), np.array([0.3, -0.2])
+    (x,) = jets([point], order=order)
+    for result in (
+        (c - x) * np.power(x, 2) * 3.0 / (c * x),
+        np.float64(3.0) * (c - (+x)) * x**1 * (1.0 / c),
+        np.multiply(3.0, np.subtract(c, x)) * x**2 / x / c,
+    ):
+        np.testing.assert_allclose(result.value, 3 * (c - point) * point / c, rtol=1e-14)
+        np.testing.assert_allclose(result.gradient[0], (3 * c - 6 * point) / c, rtol=1e-13)
+        if order == 2:
+            np.testing.assert_allclose(result.hessian[0], -6 / c, rtol=1e-12)
+    with pytest.raises(TypeError, match=r"multiply\.outer cannot be enclosed"):
+        np.multiply.outer(c, x)
