@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from tqdm import tqdm
 
 from . import checks
+from ._progress import progress
 from .curvature import top_curvature
 from .experiments import STARTS, Setting, median_interval, seed_list
 from .optimizers import Training, best_step, rounded, train
@@ -323,7 +323,7 @@ def study(
     ]
     parallel = Parallel(n_jobs=jobs, return_as="generator")
     done = parallel(delayed(enter)(chosen[n], start, policy, seeds) for n, start, policy in tasks)
-    entries = tqdm(done, total=len(tasks), desc="fair race")
+    entries = progress(done, len(tasks), "fair race")
     results: dict[str, dict[tuple[str, str], Entry]] = {name: {} for name in chosen}
     for (name, start, policy), entry in zip(tasks, entries, strict=True):
         results[name][policy, start] = entry
