@@ -9,7 +9,7 @@ from bad_input import assert_sentence, garbage_taken
 from plcore import activations, initialization
 from plcore.applicability import applicable_theorems
 from plcore.descent import gradient_descent
-from plcore.infinite_width import limit_hypotheses
+from plcore.infinite_width import fully_connected_gram, limit_hypotheses
 from plcore.lecun_event import best_event, largest_norm_bound, sample_event
 from plcore.network import FeedForward
 from plcore.objectives import LeastSquares
@@ -282,3 +282,21 @@ def test_a_limit_that_is_not_shown_positive_is_no_hypothesis_met():
     check = applicable_theorems(NET, close, Y)["Du et al. 2019"]
     assert failing(check)[-1] == "λ₀ > 0"
     assert len(check.unchecked) == 1
+
+
+def test_two_activations_are_not_theirs():
+    net = FeedForward((6, 5, 5, 1), [activations.tanh, activations.sigmoid])
+    found = applicable_theorems(net, X, Y)["Du et al. 2019"]
+    assert "hidden layers of one width and activation" in failing(found)
+
+
+def test_the_numbers_in_the_details():
+    """The width that is asked for, 2^L n⁴/λ₀⁴ for L hidden layers, and the kernel's spectrum."""
+    found = applicable_theorems(NET, X, Y, LECUN)
+    least = fully_connected_gram(X, activations.tanh, 2).least_eigenvalue
+    width = 2**2 * max((4 / least) ** 4, (4 / least) ** 2)
+    assert f"≈ {width:.1e}, and m = 5." in found["Du et al. 2019"].unchecked[1]
+    spectrum = np.linalg.eigvalsh(LeastSquares(NET, X, Y).kernel(LECUN))
+    assert spectrum[1] > 1.1 * spectrum[0]
+    detail = found["Jakhmola 2025"].hypotheses.items[-1].detail
+    assert detail == f"Numerical rank 4 of 4; λ_min = {spectrum[0]:.3g}."

@@ -9,6 +9,7 @@ import pytest
 from bad_input import garbage_taken
 
 from plcore import activations, bound_trials, worst_points
+from plcore._worst_search import Inner
 from plcore.bound_trials import count_violations, step_sizes
 from plcore.initialization import lecun, positive
 from plcore.network import FeedForward
@@ -336,3 +337,22 @@ def test_no_public_function_is_forgotten():
                 own = [key for key, value in vars(thing).items() if inspect.isfunction(value)]
                 offered |= {f"{prefix}.{name}.{key}" for key in own if key[0] != "_"}
     assert offered == set(CALLS) | TRUSTED
+
+
+def test_where_the_loss_vanishes_the_search_has_no_slope():
+    """log R is ∞ there, and its gradient 0; elsewhere it is what central differences say."""
+    begun = Inner(SMALL, START)
+    rng = np.random.default_rng(2)
+    w = begun.reduce(START) + 0.1 * rng.standard_normal((3, begun.reduce(START).size))
+    value, turn = begun.log_ratio(w)
+    for k in range(w.shape[1]):
+        step = np.zeros(w.shape[1])
+        step[k] = 1e-6
+        difference = (begun.log_ratio(w + step)[0] - begun.log_ratio(w - step)[0]) / 2e-6
+        np.testing.assert_allclose(turn[:, k], difference, rtol=1e-4, atol=1e-6)
+    begun.y = begun.network.forward(w[0], begun.X)
+    value, turn = begun.log_ratio(w)
+    assert value[0] == np.inf
+    assert np.isfinite(value[1:]).all()
+    assert not turn[0].any()
+    assert turn[1:].any()
