@@ -78,13 +78,34 @@ _MODULES = (
 __all__ = ["FeedForward", "LeastSquares", "certify", "gradient_descent", "gradient_flow", "verify"]
 
 
+# Which extra brings a package that a module needs beside NumPy and SciPy.
+_EXTRAS = {
+    "PIL": "figures",
+    "autograd": "architectures",
+    "cycler": "figures",
+    "flint": "certificates",
+    "joblib": "experiments",
+    "matplotlib": "figures",
+    "tqdm": "experiments",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Load a public name or module when it is first asked for, so that import stays quick."""
-    if name in _NAMES:
-        return getattr(import_module(f".{_NAMES[name]}", __name__), name)
-    if name in _MODULES:
-        return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _NAMES and name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = import_module(f".{_NAMES.get(name, name)}", __name__)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        raise ModuleNotFoundError(
+            f"plcore.{name} needs the package {package}, "
+            f"which the extra plcore[{_EXTRAS[package]}] installs.",
+            name=error.name,
+        ) from error
+    return getattr(module, name) if name in _NAMES else module
 
 
 def __dir__() -> list[str]:

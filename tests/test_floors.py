@@ -245,3 +245,24 @@ print(json.dumps([seconds, sorted(packages - sys.stdlib_module_names)]))
     assert set(runs[0][1]) <= {"plcore", *EVERYWHERE}, runs[0][1]
     seconds = min(seconds for seconds, _ in runs)
     assert seconds < 0.25, f"importing plcore takes {seconds:.2f} s more than NumPy and SciPy"
+
+
+@pytest.mark.parametrize(
+    ("package", "names", "extra"),
+    [
+        ("autograd", ["architectures"], "architectures"),
+        ("flint", ["verification", "verify"], "certificates"),
+        ("joblib", ["constants_study", "experiments", "fair_race"], "experiments"),
+        ("matplotlib", ["figures"], "figures"),
+    ],
+)
+def test_a_missing_extra_is_named(package, names, extra):
+    script = (
+        f"import sys; sys.modules[{package!r}] = None; import plcore\n"
+        f"for name in {names}:\n"
+        "    try: getattr(plcore, name)\n"
+        "    except ModuleNotFoundError as error: print(error)\n"
+    )
+    said = subprocess.check_output([sys.executable, "-c", script], text=True).splitlines()
+    reason = f"needs the package {package}, which the extra plcore[{extra}] installs."
+    assert said == [f"plcore.{name} {reason}" for name in names]
