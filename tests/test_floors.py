@@ -100,7 +100,7 @@ OUTSIDE = {
     "certificate_study": {"numpy", "sklearn"},
     "constants_study": {"joblib", "numpy"},
     "experiments": {"joblib", "numpy", "scipy", "sklearn"},
-    "fair_race": {"joblib", "numpy", "scipy", "tqdm"},
+    "fair_race": {"joblib", "numpy", "scipy"},
     "figures": {"IPython", "cycler", "ipywidgets", "matplotlib", "numpy"},
     "svg": {"PIL", "matplotlib"},
     "verification": {"flint", "numpy"},
