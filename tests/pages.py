@@ -60,12 +60,22 @@ class Site:
         levels = [int(heading.name[1]) for heading in article.find_all(re.compile(r"^h[1-6]$"))]
         if levels.count(1) != 1:
             faults.append(f"the page has {levels.count(1)} headings of the first level")
+        if article.select("summary[aria-label]"):
+            faults.append("a title of a box is read out as something else than it says")
         previous = 1
         for level in levels:
             if level > previous + 1:
                 faults.append(f"a heading of level {level} follows one of level {previous}")
             previous = level
         return faults
+
+    def loose_punctuation(self, path):
+        """Formulas that a line's end may part from the comma or the bracket behind them."""
+        soup, _ = self.page(path)
+        article = soup.find("article") or soup
+        alone = article.select(":not(.together) > span.math")
+        texts = [(math.get_text(), str(math.next_sibling or "")[:10]) for math in alone]
+        return [f"{a}{b} may be parted" for a, b in texts if b.startswith(tuple(",.;:)"))]
 
     def unlabelled_pictures(self, path):
         """Pictures without an alternative text, the hidden frames of sliders included."""
@@ -118,6 +128,8 @@ _CONTRAST = """
     const color = parse(getComputedStyle(element).backgroundColor);
     return color[3] === 1 ? color : over(color, ground(element.parentElement));
   };
+  const folded = [...document.querySelectorAll("article details:not([open])")];
+  folded.forEach((box) => { box.open = true; });
   const faults = new Map();
   for (const element of document.body.querySelectorAll("*")) {
     const written = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
@@ -133,9 +145,43 @@ _CONTRAST = """
       faults.set(kind, `contrast ${contrast.toFixed(2)} in ${kind}: ${text}`);
     }
   }
+  folded.forEach((box) => { box.open = false; });
   return [...faults.values()];
 }
 """.replace("LEAST", str(LEAST_CONTRAST))
+
+# One specimen of each kind of text, by all that its contrast depends on, that was not seen before.
+_SPECIMENS = """
+(known) => {
+  const ground = (element) => {
+    const color = element ? getComputedStyle(element).backgroundColor : "";
+    return color.endsWith(", 0)") ? ground(element.parentElement) : color;
+  };
+  const folded = [...document.querySelectorAll("article details:not([open])")];
+  folded.forEach((box) => { box.open = true; box.dataset.folded = ""; });
+  const kinds = new Set(known);
+  for (const element of document.body.querySelectorAll("*")) {
+    const written = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    const drawn = element.closest("svg, mjx-container");
+    const seen = element.checkVisibility({visibilityProperty: true, opacityProperty: true});
+    if (!written || drawn || !seen) continue;
+    const {color, fontSize, fontWeight} = getComputedStyle(element);
+    const kind = [color, ground(element), fontSize, fontWeight].join(" ");
+    if (!kinds.has(kind)) element.dataset.specimen = kind;
+    kinds.add(kind);
+  }
+  return [...kinds].filter((kind) => !known.includes(kind));
+}
+"""
+_SPECIMENS_END = """
+() => {
+  for (const one of document.querySelectorAll("[data-specimen]")) delete one.dataset.specimen;
+  for (const box of document.querySelectorAll("[data-folded]")) {
+    box.open = false;
+    delete box.dataset.folded;
+  }
+}
+"""
 
 # What sticks out to the right of the window, and isn't inside something that scrolls or clips.
 _OVERFLOW = """
@@ -159,6 +205,13 @@ _OVERFLOW = """
 }
 """
 
+
+# Tables that are cut at the right although the window is wide.
+_CUT = """
+() => [...document.querySelectorAll(".pst-scrollable-table-container")]
+  .filter((box) => box.scrollWidth > box.clientWidth + 1)
+  .map((box) => `a table of ${box.scrollWidth} pixels is cut: ${box.innerText.slice(0, 60)}`)
+"""
 
 # Whether a person sees where the focus is.
 _FOCUS_SHOWS = """
@@ -225,26 +278,48 @@ class Visit:
         return faults + [f"MathJax says: {error}" for error in errors]
 
     def low_contrast(self):
+        """Text too pale for what it stands on, the text in folded boxes included."""
         return self.page.evaluate(_CONTRAST)
+
+    def contrast_faults(self, known):
+        """What axe-core says of the contrast of each kind of text that isn't yet `known`.
+
+        A whole chapter would take it minutes, and `low_contrast` looks at all letters.
+        """
+        fresh = self.page.evaluate(_SPECIMENS, sorted(known))
+        known.update(fresh)
+        place = {"include": ["[data-specimen]"], "exclude": ["mjx-container", "svg"]}
+        options = {"runOnly": {"type": "rule", "values": ["color-contrast"]}, "preload": False}
+        answer = Axe().run(self.page, place, options).response if fresh else {"violations": []}
+        self.page.evaluate(_SPECIMENS_END)
+        return _named(answer)
 
     def overflow(self):
         return self.page.evaluate(_OVERFLOW)
 
+    def cut_tables(self):
+        return self.page.evaluate(_CUT)
+
+    def focus_faults(self, stops):
+        """Which of the first places that Tab leads to don't show that they have the focus."""
+        faults = []
+        for k in range(stops):
+            self.page.keyboard.press("Tab")
+            if not self.page.evaluate(_FOCUS_SHOWS):
+                name = self.page.evaluate("document.activeElement.outerHTML.slice(0, 100)")
+                faults.append(f"stop {k + 1} has the focus and doesn't show it: {name}")
+        return faults
+
     def accessibility_faults(self, colors_only=False):
         """Serious and critical faults that axe-core finds, in the theme shown.
 
-        It takes minutes to look at every letter of a chapter; `low_contrast` does that sooner.
+        Contrast is left to `low_contrast` and `contrast_faults`.
         """
         options = {"resultTypes": ["violations"], "rules": {"color-contrast": {"enabled": False}}}
         options["preload"] = False  # it would ask for the style sheets anew
         if colors_only:  # all that a change of theme changes
             options["runOnly"] = {"type": "rule", "values": ["link-in-text-block"]}
-        return [
-            f"{fault['id']} ({fault['impact']}): {node['html'][:100]}"
-            for fault in Axe().run(self.page, options=options).response["violations"]
-            if fault["impact"] in ("serious", "critical")
-            for node in fault["nodes"]
-        ]
+        return _named(Axe().run(self.page, options=options).response)
 
     def keyboard_faults(self):
         """Controls that Tab doesn't reach or keys don't move, boxes that Enter doesn't open."""
@@ -279,6 +354,16 @@ class Visit:
         for k in range(boxes.count()):
             faults += [f"control {k + 1}: {fault}" for fault in _control_faults(boxes.nth(k))]
         return faults
+
+
+def _named(answer):
+    """The serious and critical faults in an answer of axe-core, a line each."""
+    return [
+        f"{fault['id']} ({fault['impact']}): {node['html'][:100]}"
+        for fault in answer["violations"]
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]
 
 
 def _control_faults(box):

@@ -1,5 +1,6 @@
 """The built book, page by page: links, structure, and what a browser without network shows."""
 
+import json
 import re
 import subprocess
 import sys
@@ -55,6 +56,35 @@ def test_structure(site, book, name):
 
 
 @each_page
+def test_punctuation_stays_with_its_formula(site, book, name):
+    report(site.loose_punctuation(book / f"{name}.html"))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "chapters").rglob("*.ipynb")), ids=lambda p: p.stem)
+def test_no_line_of_text_begins_with_a_percent_sign(path):
+    """It would be a comment, and missing from the page."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    report([line for text in texts for line in text.splitlines() if line.lstrip().startswith("%")])
+
+
+def test_landing_page_draws_its_figure(site, book):
+    """As SVG, whose colours follow the theme."""
+    page, _ = site.page(book / f"{PAGES[0]}.html")
+    drawings = page.select("article figure svg[aria-label]")
+    assert [drawing["role"] for drawing in drawings] == ["img"]
+    assert "var(--figure-paper" in str(drawings[0])
+
+
+def test_signs_of_exercises_are_read_out(site, book):
+    page, _ = site.page(book / "chapters" / "01_pl_criterion.html")
+    signs = page.select("article .exercise .admonition-title .sign")
+    assert {sign["aria-label"] for sign in signs} == {"by hand", "by computation"}
+    assert all(sign.select_one("svg path") for sign in signs)
+    assert not re.search("[✍⌨]", page.get_text())
+
+
+@each_page
 def test_pictures_have_alternative_texts(site, book, name):
     report(site.unlabelled_pictures(book / f"{name}.html"))
 
@@ -76,11 +106,18 @@ def test_no_source_is_left_in_the_text(visit):
     report(visit.raw_source())
 
 
+@pytest.fixture(scope="module")
+def judged():
+    """The kinds of text in each theme of which axe-core has seen one already."""
+    return {"light": set(), "dark": set()}
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_is_readable(visit, theme):
+def test_text_is_readable(visit, theme, judged):
     visit.set_theme(theme)
-    report(visit.low_contrast())
+    report(visit.low_contrast() + visit.contrast_faults(judged[theme]))
+    assert len(judged[theme]) > 20
 
 
 @pytest.mark.browser
@@ -101,6 +138,11 @@ def test_page_is_accessible(visit, theme):
 
 
 @pytest.mark.browser
+def test_tables_fit_a_desk(visit):
+    report(visit.cut_tables())
+
+
+@pytest.mark.browser
 def test_page_fits_a_phone(visit):
     visit.page.set_viewport_size(PHONE)
     report(visit.overflow())
@@ -116,7 +158,12 @@ def test_nothing_was_asked_of_another_host_and_nothing_failed(visit):
 @pytest.mark.parametrize("name", ["genindex", "search"])
 def test_generated_page(browser, book, name):
     with Visit(browser, book / f"{name}.html") as visit:
-        report(visit.accessibility_faults() + visit.requested + visit.messages)
+        report(visit.accessibility_faults())
+        for theme in ("light", "dark"):
+            visit.set_theme(theme)
+            report(visit.low_contrast())
+        visit.page.set_viewport_size(PHONE)
+        report(visit.overflow() + visit.requested + visit.messages)
 
 
 @pytest.fixture(scope="module")
@@ -139,19 +186,40 @@ def test_index_lists_every_statement_by_the_name_that_it_bears(site, book, state
     assert statements == found
 
 
+@pytest.fixture(scope="module")
+def called(site, book, statements):
+    """What each statement is called besides, without its formulas and without whose it is."""
+    page, _ = site.page(book / "chapters" / "statements.html")
+    found = {}
+    for link in page.select("article ul.statement-index li > p > a"):
+        title = link.parent.get_text().removeprefix(link.get_text()).strip()
+        name = re.sub(r"^(Ours|Chatterjee)[^:]*: ", "", title)
+        if "\\(" not in name:
+            found[name] = link["href"]
+    return found
+
+
 @pytest.mark.browser
-def test_search_finds_statements_and_words(browser, book, statements):
-    some = list(statements.items())[:: len(statements) // 4]
-    wanted = {name: f"chapters/{place}" for name, place in some}
-    wanted["Remark 2.6"] = "chapters/paper_map.html"  # the paper's
-    wanted["integral criterion"] = "chapters/glossary.html#term-integral-criterion"
-    wanted["gradient_descent"] = "chapters/api/theorems.html#plcore.descent.gradient_descent"
+def test_search_finds_statements_and_words(browser, book, statements, called):
+    """By number and by name; the words typed in the page's field, the rest asked of its script."""
+    typed = dict([*statements.items()][::26])
+    typed = {name: f"chapters/{place}" for name, place in typed.items()}
+    typed["Remark 2.6"] = "chapters/paper_map.html"  # the paper's
+    typed["integral criterion"] = "chapters/glossary.html#term-integral-criterion"
+    typed["gradient_descent"] = "chapters/api/theorems.html#plcore.descent.gradient_descent"
+    asked = """(words) => {
+      const found = Search._performSearch(...Search._parseQuery(words));
+      const [page, , anchor] = found.at(-1) ?? ["nothing", "", ""];
+      return page.replace("chapters/", "") + ".html" + anchor;
+    }"""
     with Visit(browser, book / "search.html") as visit:
-        for words, place in wanted.items():
+        for words, place in typed.items():
             visit.page.goto(f"{(book / 'search.html').as_uri()}?q={quote(words)}")
             visit.page.wait_for_selector("ul.search li a")
             first = visit.page.locator("ul.search li a").first
             assert first.get_attribute("href").partition("?")[0] == place, words
+        for words, place in [*statements.items(), *called.items()]:
+            assert visit.page.evaluate(asked, words) == place, words
         report(visit.requested + visit.messages)
 
 
@@ -178,6 +246,30 @@ def test_theme_is_the_preferred_one_until_switched(browser, book, preferred):
         report(visit.requested + visit.messages)
 
 
+@pytest.mark.browser
+def test_focus_is_seen_from_the_top_and_may_skip_to_the_text(browser, book):
+    page = book / "chapters" / "glossary.html"
+    with Visit(browser, page, viewport=PHONE) as visit:
+        report(visit.focus_faults(8))
+    with Visit(browser, page, viewport=PHONE) as visit:
+        for key in ("Tab", "Enter", "Tab"):
+            visit.page.keyboard.press(key)
+        assert visit.page.evaluate("document.activeElement.closest('#main-content') !== null")
+
+
+@pytest.mark.browser
+def test_search_field_shows_its_words_beside_its_icon(browser, book):
+    with Visit(browser, book / "search.html") as visit:
+        room = """() => {
+          const form = document.querySelector("main form.bd-search");
+          const [icon, field] = ["svg", "input"].map((name) => form.querySelector(name));
+          const begin = field.getBoundingClientRect().left;
+          return begin + parseFloat(getComputedStyle(field).paddingLeft)
+                 - icon.getBoundingClientRect().right;
+        }"""
+        assert visit.page.evaluate(room) > 2
+
+
 PRINT = """
 import sys
 sys.path.insert(0, "chapters/_extensions")
@@ -193,12 +285,17 @@ def test_print_has_open_boxes_and_no_controls(site, browser, book, tmp_path):
     subprocess.run([sys.executable, "-c", PRINT, page, target], cwd=ROOT, check=True)
     pages = PdfReader(target).pages
     printed = "".join(page.extract_text() for page in pages)
-    folded = site.page(page)[0].select("article details.sd-dropdown p")
+    soup = site.page(page)[0]
+    folded = soup.select("article details.sd-dropdown p, article .tag_hide-cell pre")
     words = {word for text in folded for word in re.findall(r"\b[a-z]{6,}\b", text.get_text())}
     found = {word for word in words if word in printed}
     assert len(pages) > 3
     assert len(found) > 0.9 * len(words) > 20
     assert "Run this cell" not in printed
+    assert "code cell" not in printed
+    # What a slider is set to is said, and the code of folded drawings left out.
+    (control,) = soup.select("article .figure-control[data-kind=slider]")
+    assert f"{control['data-label']} =" in printed
 
 
 BROKEN = """
@@ -207,7 +304,9 @@ BROKEN = """
 <script>console.error("oh"); missing();</script></head><body><article>
 <h1>One</h1><h1>Two</h1><h3 id="twice">Skipped</h3><p id="twice">See {prf:ref}`thm-x` and $x$.</p>
 <p style="color: #999">pale</p><div style="width: 900px">wide</div>
-<span class="math">\\(x\\)</span> <mjx-merror data-mjx-error="Extra brace">?</mjx-merror>
+<div class="pst-scrollable-table-container" style="width: 99px; overflow: auto">
+<table><tr><td>xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx</td></tr></table></div>
+<span class="math">\\(x\\)</span>, <mjx-merror data-mjx-error="Extra brace">?</mjx-merror>
 <a href="nowhere.html">file</a> <a href="#nowhere">place</a> <img src="data:,">
 <div class="figure-still"><svg role="img" aria-label=""></svg></div>
 <details><summary tabindex="-1"><button>Proof</button></summary>It holds.</details>
@@ -231,6 +330,7 @@ def test_checks_find_faults_in_html(tmp_path):
         "a heading of level 3 follows one of level 1",
     ]
     assert len(site.unlabelled_pictures(path)) == 2
+    assert len(site.loose_punctuation(path)) == 1
 
 
 @pytest.mark.browser
@@ -247,6 +347,11 @@ def test_checks_find_faults_in_a_browser(browser, tmp_path):
             "MathJax says: Extra brace",
         ]
         assert [fault for fault in visit.low_contrast() if "pale" in fault]
+        known = set()
+        assert [fault for fault in visit.contrast_faults(known) if "pale" in fault]
+        assert known
+        assert not visit.contrast_faults(known)
+        assert len(visit.cut_tables()) == 1
         assert [fault for fault in visit.keyboard_faults() if "don't move control 1" in fault]
         found = " ".join(visit.accessibility_faults())
         assert "image-alt (critical)" in found
