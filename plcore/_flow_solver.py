@@ -50,7 +50,8 @@ class Record:
     @property
     def rate(self) -> float:
         """The PL ratio |∇f|²/f."""
-        return (self.speed / math.sqrt(self.value)) ** 2 if self.value > 0 else math.inf
+        ratio = self.speed / math.sqrt(self.value) if self.value > 0 else math.inf
+        return ratio * ratio  # a power of floats would not become infinite, but raise
 
     @property
     def speed(self) -> float:
@@ -107,11 +108,14 @@ class FlowIntegration:
     def begin(self) -> bool:
         """Begin an epoch at the last record; False where √f is hardly more than rounding."""
         last = self.last
-        step = self.solver.step_size * self.clock if self.solver else None
+        tried = self.solver.step_size if self.solver else None
+        step = None if tried is None else tried * self.clock
         self.noise = last.noise = self.rounding_error()
         if math.sqrt(last.value) <= ROUNDING * self.noise:
             return False
         self.unit = self.natural_length()
+        if not 0 < self.unit < math.inf or not self.unit / last.speed > 0:
+            return False
         # Asking for more than rounding allows would only make the steps tiny.
         rounding = max(
             4 * self.noise / math.sqrt(last.value), 0.5 * EPSILON * dnrm2(last.x) / self.unit
@@ -144,7 +148,7 @@ class FlowIntegration:
         result = np.empty(state.size)
         np.multiply(gradient, -scale, out=result[:-2])
         result[-2] = scale * speed
-        result[-1] = self.clock * (speed / math.sqrt(value)) ** 2 if value > 0 else 0.0
+        result[-1] = self.clock * np.square(speed / math.sqrt(value)) if value > 0 else 0.0
         return result
 
     def jacobian(self, _: float, state: np.ndarray) -> np.ndarray:
@@ -164,7 +168,12 @@ class FlowIntegration:
     def advance(self) -> bool:
         """Take one step; False where the solver finds none small enough."""
         before, solver = self.last, self.solver
-        solver.step()
+        try:
+            solver.step()
+        except ValueError as error:  # SciPy's, of a Jacobian that is no number
+            if "infs or NaNs" not in str(error):
+                raise
+            return False
         if solver.status == "failed":
             return False
         self.last = self.record(solver.t, solver.y)
@@ -173,7 +182,7 @@ class FlowIntegration:
         # The gradient's change over the step tells the curvature along it, at no cost.
         change = float(dnrm2(self.last.gradient - before.gradient))
         moved = float(dnrm2(self.last.x - before.x))
-        self.curvature_length = self.last.speed * moved / change if change > 0 else math.inf
+        self.curvature_length = self.last.speed * (moved / change) if change > 0 else math.inf
         return True
 
     def record(self, moment: float, state: np.ndarray) -> Record:

@@ -20,6 +20,7 @@ def format_probability(log_probability: float) -> str:
     return "0" if power == -math.inf else f"10^({power:.1f})"
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def log_box(scaled: np.ndarray) -> np.ndarray:
     """Return log(Φ(2t) − Φ(t)) for t > 0, accurate for small and for large t."""
     scaled = np.asarray(scaled, dtype=np.float64)

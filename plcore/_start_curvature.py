@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import checks
 from ._start_bounds import Layer, Reach, Start
 
 __all__ = ["greatest_curvature", "reach_below"]
@@ -55,6 +56,7 @@ def _needed(layer: Layer, change: np.ndarray, sign: float) -> np.ndarray:
     return np.where(reached, above * (1 + 1e-9) + 1e-9, np.inf)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def greatest_curvature(
     start: Start, reach: Reach, residual: float, widest: float, samples: int
 ) -> np.ndarray:
@@ -98,5 +100,6 @@ def greatest_curvature(
         each = one[..., None] * unit[index + 1] + reach.gains[index][..., None] * each
         whole = all_of[..., None] * unit[index + 1] + reach.gains[index][..., None] * whole
         moved = layer.size * top * moved + budget * all_of
+    checks.within_range(form, "The bound on ∇²S")
     bending = np.linalg.eigvalsh(form)[..., -1]
     return np.square(whole).sum(axis=-1) + residual * bending

@@ -87,6 +87,7 @@ class ViolationCount(Result):
     least_ratio: float
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def step_sizes(
     problem: LeastSquares, start: Any, rng: np.random.Generator, *, steps: int = 1500
 ) -> StepTrial:
@@ -178,6 +179,7 @@ def _largest_working(problem: LeastSquares, start: np.ndarray, unit: float, step
     return float(grid[first - 1]) if first else 0.0
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def count_violations(
     problem: LeastSquares, start: Any, points: int, rng: np.random.Generator
 ) -> ViolationCount:

@@ -16,6 +16,7 @@ forward recursion bounds activations, a backward one bounds signals, and togethe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,7 +175,8 @@ def _ball_bounds(network: FeedForward, trace: Trace, radius: np.ndarray) -> Ball
     for layer, (_, entries) in zip(layers, signals, strict=True):
         squared = np.square(entries)
         weights = squared @ np.swapaxes(np.square(layer.entries), -1, -2)
-        columns.append(np.maximum(weights.max(axis=(-1, -2)), squared.sum(axis=-1).max(axis=-1)))
+        column = np.maximum(weights.max(axis=(-1, -2)), squared.sum(axis=-1).max(axis=-1))
+        columns.append(np.where(np.isnan(column), np.inf, column))
     batch = np.broadcast_shapes(radius.shape, output_change.shape[:-1])
     return BallBounds(
         radius=np.broadcast_to(radius, batch),
@@ -305,7 +307,7 @@ def residual_bound(problem: LeastSquares, w: Any, radius: float) -> Bound:
 def _residual(problem: LeastSquares, w: np.ndarray, radius: float, found: BallBounds) -> float:
     with np.errstate(over="ignore"):
         change = min(float(_norm(found.output_change, -1)), radius * float(found.jacobian))
-        return float(_norm(problem.residual(w), -1)) + change
+        return math.hypot(*problem.residual(w)) + change
 
 
 def _check(problem: LeastSquares, w: Any, radius: float) -> tuple[np.ndarray, float]:
@@ -350,10 +352,12 @@ def curvature_bound(
     w, radius = _check(problem, w, radius)
     sublevel = checks.flag(sublevel, "sublevel")
     found = ball_bounds(problem.network, w, problem.X, radius)
-    error = float(_norm(problem.residual(w), -1))
+    error = math.hypot(*problem.residual(w))  # also where the squares underflow
     if not sublevel:
         error = _residual(problem, w, radius, found)
-    value = 2 / problem.size * (float(found.jacobian) ** 2 + error * float(found.hessian))
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = 2 / problem.size * (np.square(found.jacobian) + error * found.hessian)
+        value = float(checks.within_range(value, "The bound on λ_max(∇²S)"))
     where = "the sublevel set in the ball" if sublevel else "the ball"
     return Bound(value, "upper", f"λ_max(∇²S) on {where}", "second-derivative recursion")
 
@@ -384,9 +388,12 @@ def derivative_bounds(problem: LeastSquares, w: Any, radius: float) -> tuple[Bou
     found = ball_bounds(problem.network, w, problem.X, radius)
     error, column = _residual(problem, w, radius, found), float(found.jacobian_column)
     scale = 2 / problem.size
-    first = scale * error * column
-    second = scale * (column**2 + error * float(found.hessian))
+    with np.errstate(over="ignore", invalid="ignore"):
+        second = scale * (np.square(column) + error * found.hessian)
+        first, second = checks.within_range(np.array([scale * error * column, second]), "A bound")
     return (
-        Bound(first, "upper", "L1, first partial derivatives of S", "residual and columns of J"),
-        Bound(second, "upper", "L2, second partial derivatives of S", "columns of J and H"),
+        Bound(
+            float(first), "upper", "L1, first partial derivatives of S", "residual and columns of J"
+        ),
+        Bound(float(second), "upper", "L2, second partial derivatives of S", "columns of J and H"),
     )

@@ -40,6 +40,7 @@ class LeastValues(NamedTuple):
     boxes: int
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def least_over_balls(
     lower_bound: Bound,
     upper_bound: Bound,
@@ -129,7 +130,8 @@ def _halved(
 
 
 def _norm(v: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.square(v).sum(axis=-1))
+    found: np.ndarray = np.hypot.reduce(np.abs(v), axis=-1)  # also where squares leave the range
+    return found
 
 
 def _distances(

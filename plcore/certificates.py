@@ -143,7 +143,7 @@ def certify(
     if isinstance(prepared, NotShown):
         return prepared
     situation, tried = prepared
-    best, most = None, []
+    best, most, overflows = None, [], []
     if arguments is None and not _obstacle(problem, situation.w, POSITIVE_START):
         tried = (*tried, POSITIVE_START)
     for argument in tried:
@@ -152,12 +152,15 @@ def certify(
         try:
             found, inequality = _search(situation, argument)
         except OverflowError as error:
-            return NotShown(str(error))
+            overflows.append(str(error))
+            continue
         most.append(inequality)
         if found is not None and (best is None or found.rate > best.rate):
             best = found
     if best is not None:
         return best
+    if not most:
+        return NotShown(overflows[0])
     closest = min(most, key=lambda inequality: inequality.left / max(inequality.right, 1e-300))
     if closest.right == 0:
         return NotShown(

@@ -67,6 +67,7 @@ class PLSearch(Estimate):
     point: np.ndarray = field(metadata=_NO_SHOW)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def pl_constant_search(
     objective: Objective,
     center: Any,
@@ -192,6 +193,7 @@ class PLConstant(Result):
         return Bound(value, direction, _quantity(radius), reason)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def pl_constant(
     objective: Objective,
     center: Any,

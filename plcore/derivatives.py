@@ -30,6 +30,7 @@ __all__ = ["curvature_bound", "derivative_bounds"]
 _INTERVALS = "interval arithmetic on boxes"
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def derivative_bounds(
     objective: Quadratic | Formula | LeastSquares,
     centre: Any,
@@ -83,6 +84,7 @@ def derivative_bounds(
     )
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def curvature_bound(
     objective: Quadratic | Formula | LeastSquares,
     centre: Any,

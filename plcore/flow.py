@@ -130,9 +130,10 @@ def gradient_flow(
     max_steps = checks.positive_integer(max_steps, "max_steps")
     target = loss_tolerance * float(value)
 
-    run = FlowIntegration(objective, start, rtol, "DOP853" if method == "auto" else method, end)
     # Trial points of an explicit step may overflow; the solver then shortens the step.
     with np.errstate(all="ignore"):
+        first = "DOP853" if method == "auto" else method
+        run = FlowIntegration(objective, start, rtol, first, end)
         records, pieces, solvers, reason = _integrate(
             run, target, radius, limit, method == "auto", dense, max_steps
         )
@@ -265,7 +266,7 @@ def _stiff(run: FlowIntegration, records: list[Record], target: float) -> bool:
     if last.x.size > LARGEST_IMPLICIT or last.rate == 0:
         return False
     step = (last.time - records[-LOOK_EVERY].time) / (LOOK_EVERY - 1)
-    lowest = max(target, 1e-28 * records[0].value)
+    lowest = max(target, 1e-28 * records[0].value, math.ulp(0.0))
     left = min(math.log(last.value / lowest) / last.rate, run.end - last.time)
     # An implicit step costs about four explicit ones, and each Hessian p products or so.
     if left < (1000 + 5 * last.x.size) * step:

@@ -328,7 +328,7 @@ class FlowResult(Result):
             holds=resolved and bool(kept.all()),
             alpha=alpha,
             radius=wide,
-            criterion=radius is not None and bool(4 * self.losses[0] < radius**2 * alpha),
+            criterion=radius is not None and bool(4 * self.losses[0] < radius * radius * alpha),
             rate_ratio=_largest_ratio(alpha * times, alpha * times - excess),
             distance_ratio=_largest_ratio(distance, ball),
             length_ratio=_largest_ratio(left, bound - bound[-1]),

@@ -91,6 +91,7 @@ def _symmetric(
     return found
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def limit_hypotheses(X: Any, activation: Activation | Sequence[Activation]) -> Hypotheses:
     """Check what Du et al. assume of inputs and activation, one by one.
 
@@ -183,6 +184,7 @@ def _greatest(activation: Activation, order: int) -> float:
     return float(activation.magnitude(order, math.inf))
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def fully_connected_gram(
     X: Any, activation: Activation, depth: int, *, tolerance: float = 1e-10
 ) -> LimitGram:
@@ -237,6 +239,7 @@ def fully_connected_gram(
     return _limit("fully connected", activation, depth, tolerance, run)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def residual_gram(
     X: Any,
     activation: Activation,
@@ -269,6 +272,7 @@ def residual_gram(
     return _residual("residual", K, (len(K), 1), 1, activation, depth, scale, tolerance)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def convolutional_gram(
     X: Any,
     activation: Activation,

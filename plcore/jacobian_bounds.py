@@ -181,7 +181,8 @@ def first_layer(problem: LeastSquares, w: Any, radii: Any) -> np.ndarray:
     """
     w, radii = _checked(problem, w, radii)
     X = problem.X
-    mu = float(np.linalg.eigvalsh(X @ X.T + 1.0)[0]) if len(X) <= X.shape[1] + 1 else 0.0
+    gram = checks.within_range(X @ X.T + 1.0, "X Xᵀ")
+    mu = float(np.linalg.eigvalsh(gram)[0]) if len(X) <= X.shape[1] + 1 else 0.0
     if mu <= 0:
         return np.zeros(len(radii))
     values = CentreValues(problem.network, w, X)

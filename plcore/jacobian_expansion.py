@@ -313,8 +313,9 @@ class Expansion:
             form = (0.5 * s / c) @ grams + 0.5 * np.einsum("krm,kr->rm", flat, 1 / a)
             form = -form.reshape(-1, n, n)
             form[:, diagonal, diagonal] += singular - 0.5 * s * c - 0.5 * _column(a.sum(axis=0))
-            eigenvalues, vectors = np.linalg.eigh(form)
-            best = np.maximum(best, eigenvalues[:, 0])
+            sound = np.isfinite(form).all(axis=(1, 2))  # else these parameters say nothing
+            eigenvalues, vectors = np.linalg.eigh(np.where(sound[:, None, None], form, 0.0))
+            best = np.where(sound, np.maximum(best, eigenvalues[:, 0]), best)
             weights = np.exp(-(eigenvalues - eigenvalues[:, :1]) / (0.03 * scale))
             weights /= weights.sum(axis=-1, keepdims=True)
             new = (vectors * weights[:, None, :]) @ np.swapaxes(vectors, -1, -2)

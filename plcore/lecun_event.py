@@ -323,6 +323,8 @@ def best_event(network: FeedForward, X: Any, y: Any) -> EventProbability:
         return entries + log_gamma_cdf(*_log_half_square(network, math.exp(log_tau)))
 
     floor = (logs.target - logs.right) / (2 * logs.depth)
+    if floor > 700:
+        raise OverflowError("The event's least a leaves the range of float64: y is too big for X.")
     steps = [floor + 1e-3]
     values = [value(steps[0])]
     # Beyond a√(min d) = 1 the probability of E_a falls: stop where it is below the best alone.

@@ -17,6 +17,7 @@ __all__ = ["piecewise_polynomial"]
 _EQUAL = 1e-12  # relative; coefficients such as 1/3 are not exact, so that pieces meet to rounding
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def piecewise_polynomial(breaks: Any, coefficients: Any, name: str | None = None) -> Activation:
     """Return the activation that is one polynomial on each interval between its breaks.
 
@@ -98,6 +99,7 @@ def _table(pieces: list[np.ndarray]) -> np.ndarray:
     return table
 
 
+@np.errstate(over="ignore")
 def _evaluate(u: np.ndarray, *, breaks: np.ndarray, table: np.ndarray) -> np.ndarray:
     chosen = table[np.searchsorted(breaks, u, side="left")]  # u at a break is the left piece's
     result = chosen[..., -1] + 0.0 * u  # NaN stays NaN

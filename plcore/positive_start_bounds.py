@@ -281,6 +281,7 @@ class Setting:
         return PositiveStartBounds(radii, alphas, self.loss, improvements)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def positive_start_bounds(
     network: FeedForward,
     X: Any,
@@ -342,6 +343,7 @@ def positive_start_bounds(
     return setting.bounds(radii, _checked_improvements(improvements), count=64, times=1.5)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def certified_output_scale(
     network: FeedForward,
     X: Any,

@@ -99,6 +99,7 @@ class PositiveStartDescent(Result):
         return math.inf if self.step is None else self.step.steps_to(loss)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def positive_start_curvature(network: Any, X: Any, y: Any, start: Any, radius: float) -> Bound:
     """Return β ≥ λ_max(∇²S) on {v in B(w_0, radius): S(v) ≤ S(w_0)}, for a positive start.
 
@@ -143,6 +144,7 @@ def _curvatures(setting: Setting, radii: np.ndarray) -> np.ndarray:
     return _SAFE * (2 / len(setting.y)) * found.max(axis=0)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def positive_start_descent(
     network: Any,
     X: Any,

@@ -28,6 +28,7 @@ __all__ = ["integral_step_size", "paper_step_size", "sharp_step_size"]
 _BELOW = 1 - 1e-6
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def paper_step_size(
     loss: float,
     alpha: float,
@@ -97,6 +98,7 @@ def paper_step_size(
     )
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def sharp_step_size(
     loss: float,
     alpha: float,
@@ -124,6 +126,7 @@ def sharp_step_size(
     return _conclude("Theorem 1.2♯", profile, curvature, "η < 2/β", epsilon, step_size, best)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def integral_step_size(
     loss: float,
     radii: Any,
@@ -281,7 +284,11 @@ def _conclude(
     if math.isfinite(cap):
         hypotheses.append(Inequality("η ≤ r/(L1 √p)", eta, cap, strict=False))
     if profile.radii.size == 1:
-        name, left, right = "4 f(x₀) < (1−ε)² r² α", 4 * profile.loss, (part * whole) ** 2
+        name, left, right = (
+            "4 f(x₀) < (1−ε)² r² α",
+            4 * profile.loss,
+            (part * whole) * (part * whole),
+        )
     else:
         name = "2 √f(x₀) < (1−ε) ∫₀^r √α(x₀, s) ds"
         left, right = 2 * math.sqrt(profile.loss), part * whole
@@ -290,7 +297,7 @@ def _conclude(
     decay: tuple[tuple[float, float], ...] = ()
     if eta > 0 and all(hypothesis.holds for hypothesis in hypotheses):
         reach, root = profile.reach(eps)
-        delta = part * eta * root**2
+        delta = part * eta * root * root
         if profile.loss > 0:
             # δ ≤ 1 is part of the conclusion, so more than that refutes α or the curvature.
             hypotheses.append(Inequality("(1−ε) η α ≤ 1", delta, 1 + 1e-12, strict=False))

@@ -130,9 +130,10 @@ class Formula(Objective):
         parts = self._jet(list(np.moveaxis(x, -1, 0)), 2).hessian or ()
         return _stacked(_square_matrix(parts), x.shape[:-1]).reshape(x.shape + x.shape[-1:])
 
+    @np.errstate(over="ignore", invalid="ignore")
     def hessian(self, x: Any) -> np.ndarray:
-        """Return ∇²f(x), shape ``(..., p, p)``; arguments and errors as `value`."""
-        return self._hessian(self.check_point(x))
+        """Return ∇²f(x), shape ``(..., p, p)``; arguments and errors as `gradient`."""
+        return checks.within_range(self._hessian(self.check_point(x)), "The Hessian")
 
     def _nonnegative(self, value: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Return the value with rounding below zero cut off; refuse what is really negative."""

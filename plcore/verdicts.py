@@ -208,6 +208,7 @@ def _quotient(a: float, b: float) -> float:
     return a / b if b > 0 else float("inf")
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def integral_criterion_from_bounds(
     value: float | tuple[float, float],
     radii: Any,
@@ -248,7 +249,9 @@ def integral_criterion_from_bounds(
     radius, rate = np.inf, 0.0
     if proved.any():
         k = int(np.argmax(proved))
-        radius = radii[k] - (SAFE * below[k] - needed) / right[k] if np.isfinite(right[k]) else 0.0
+        radius = 0.0
+        if needed > 0 and np.isfinite(right[k]):
+            radius = radii[k] - (SAFE * below[k] - needed) / right[k]
         rate = low[k]
     # The integral's upper bound passes the least left side in step k, rising at the rate left[k].
     floor = 2 * np.sqrt(least) / (1 - epsilon)

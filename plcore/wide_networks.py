@@ -102,6 +102,7 @@ class WideNetwork:
         checks.room(shape, "The start")
         return rng.standard_normal(shape)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def outputs(self, w: Any, X: Any) -> np.ndarray:
         """Return f(x_i, w), shape ``(..., n)``, for X of shape ``(n, d)``.
 
@@ -115,6 +116,7 @@ class WideNetwork:
         X, views = self._inputs(X), self.layers(w)
         return checks.within_range(self._forward(views, X)[2], "The output")
 
+    @np.errstate(over="ignore", invalid="ignore")
     def gram(self, w: Any, X: Any) -> np.ndarray:
         """Return the blocks G^1 … G^L of W_1 … W_L and that of a, shape ``(..., L + 1, n, n)``.
 
@@ -297,6 +299,7 @@ def train_wide(
     found = checks.within_range(np.stack(losses, axis=-1), "The loss")
     G = np.stack(grams, axis=-4)
     full, block = G.sum(axis=-3), G[..., network.depth - 1, :, :]
+    checks.within_range(full, "The Gram matrix")
     values = np.linalg.eigvalsh(full)
     return WideTraining(
         step_size=step_size,

@@ -126,6 +126,7 @@ class WorstPoints(Estimate):
         return reached / (2 * math.sqrt(self.loss))
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def vanishing_radius(problem: LeastSquares, start: Any) -> float:
     """Return a radius from which on α(w0, r) = 0, exactly (ours).
 
@@ -160,6 +161,7 @@ def vanishing_radius(problem: LeastSquares, start: Any) -> float:
     return float(np.linalg.norm(inner.critical_points() - inner.start, axis=1).min())
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def worst_points(
     problem: LeastSquares,
     start: Any,
@@ -281,6 +283,7 @@ class CriticalScale(Estimate):
     worst: WorstPoints = field(metadata=_NO_SHOW)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def critical_scale(
     problem: LeastSquares,
     start: Callable[[float], np.ndarray],
