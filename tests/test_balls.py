@@ -330,3 +330,11 @@ def test_the_steepest_curvature_is_the_greatest_third_derivative(activation):
 def test_activations_without_two_derivatives_are_refused(name):
     with pytest.raises(ValueError, match="twice continuously differentiable"):
         ball_activation(name)
+
+
+@pytest.mark.parametrize(("radius", "excess"), [(0.0, 1e-11), (1e-9, 1e-7), (1e-4, 1e-2)])
+def test_an_eigenvalue_bound_is_as_near_as_the_balls_allow(radius, excess):
+    """The Frobenius norm, twice the eigenvalue here, is the last resort alone."""
+    matrix = ball_arithmetic.balls(np.eye(4)) + np.full((4, 4), arb(0, radius))
+    top = float(ball_arithmetic.greatest_eigenvalue_bound(matrix)[()].upper())
+    assert 1 + 4 * radius <= top <= 1 + excess

@@ -107,3 +107,28 @@ def test_garbage(argument):
         {"case": "width 10", "seed": 0, "arguments": ["plain"]},
         argument,
     ) <= {"a seed"}
+
+
+def test_the_cases_are_those_of_the_book():
+    shapes = {
+        name: (case.source, case.samples, "-".join(map(str, case.widths)), case.steps)
+        for name, case in certificate_study.CASES.items()
+    }
+    assert shapes == {
+        "widths 10-10": ("gaussian", 20, "50-10-10-1", 4_000),
+        "width 10": ("gaussian", 20, "50-10-1", 4_000),
+        "n > d + 1": ("gaussian", 20, "10-10-10-1", 60_000),
+        "digits": ("digits", 50, "64-32-32-1", 60_000),
+        "moons": ("moons", 20, "2-16-16-1", 400_000),
+    }
+
+
+def test_a_run_that_diverges_and_a_layer_with_too_few_inputs(monkeypatch):
+    case = certificate_study.CASES["n > d + 1"]
+    wild = dataclasses.replace(case, step_size=1e6, steps=30)
+    monkeypatch.setattr(certificate_study, "CASES", {"wild": wild})
+    steps, path = certificate_study._path(wild.problem(0), wild.start(0), 1e6, 30)
+    assert len(steps) == len(path) < 12
+    assert np.isfinite(path).all()
+    found = certificate_study.first_certified_losses("wild", 0, arguments=["first layer"])
+    assert found["first layer"] is None

@@ -301,3 +301,26 @@ def test_bad_arguments(run):
         certificates.first_certified(problem, descent.path, [401])
     with pytest.raises(ValueError, match="increasing integers"):
         certificates.first_certified(problem, descent.path, [3, 2])
+
+
+def test_steps_beyond_the_path_are_refused(run):
+    problem, descent = run
+    path = descent.path[300:303]
+    for at in ([0, 3], [-1, 1], [3]):
+        with pytest.raises(ValueError, match=r"steps from 0 to 2, but goes from"):
+            certificates.first_certified(problem, path, at)
+    assert certificates.first_certified(problem, path, [2])[0] == 2
+
+
+def test_a_ball_larger_than_every_radius_tried():
+    """With weights so large, no radius looked at takes the Jacobian's rank away."""
+    network = plcore.FeedForward((3, 2, 1), activations.identity)
+    rng = np.random.default_rng(0)
+    w = 1e9 * rng.standard_normal(network.parameter_count)
+    X = rng.standard_normal((3, 3))
+    y = network.forward(w, X) * (1 + 1e-9)
+    problem = plcore.LeastSquares(network, X, y)
+    for argument in ("plain", "first layer"):
+        found = plcore.certify(problem, w, arguments=[argument])
+        assert found.shown
+        promise_is_kept(problem, w, found, steps=3)

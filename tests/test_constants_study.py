@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from plcore import constants_study as study
 from plcore.initialization import positive
 from plcore.objectives import LeastSquares
+from plcore.positive_start import positive_start_constants
 from plcore.worst_points import worst_points
 
 TINY = study.setting(2, width=3, samples=3, dimension=4)
@@ -83,3 +85,58 @@ def test_garbage_is_refused():
         study.output_scales(TINY, 0, criteria=("neither",))
     with pytest.raises(ValueError, match="jobs"):
         study.write_study("nowhere.json", jobs=0)
+
+
+STORED = Path(__file__).parents[1] / "chapters" / "results" / "sharper_constants.json"
+
+
+def test_the_stored_rows_are_those_of_the_plan():
+    """Depth, activation, width, samples, dimensions and seed, in order; the Remark's scale too."""
+    stored = json.loads(STORED.read_text(encoding="utf-8"))
+    plan = study._plan(20)
+    assert {name: len(calls) for name, calls in plan.items()} == {
+        name: len(stored[name]) for name in plan
+    }
+    for (_, (one, seed), _), row in zip(plan["rows"], stored["rows"], strict=True):
+        assert row["depth"] == len(one.hidden_widths) + 1
+        assert (row["activation"], row["samples"]) == (one.activation, one.samples)
+        assert (row["width"], row["dimension"]) == (one.hidden_widths[0], one.dimension)
+        assert row["seed"] == seed
+    for row in stored["rows"][:6]:
+        one = study.setting(row["depth"], row["activation"])
+        remark = positive_start_constants(one.network(), *one.data(row["seed"]), hidden=1.0)
+        assert row["remark"] == pytest.approx(remark.required_scale, rel=6e-4)
+    for (_, (name, value, _), _), row in zip(plan["sweeps"], stored["sweeps"], strict=True):
+        assert (row["sweep"], row[name]) == (name, value)
+    for (_, (_, _, scale), _), row in zip(plan["sandwich"], stored["sandwich"], strict=True):
+        assert row["scale"] == pytest.approx(scale, rel=6e-4)
+    for (_, (one, seed, factor), _), row in zip(
+        plan["step_sizes"], stored["step_sizes"], strict=True
+    ):
+        assert (row["activation"], row["seed"]) == (one.activation, seed)
+        assert row["factor"] == factor
+
+
+def test_a_small_study_is_written_whole(tmp_path, monkeypatch):
+    plan = {
+        "rows": [(study.output_scales, (TINY, 0), {"tolerance": 0.2, "effort": 0.1})],
+        "sweeps": [(study._sweep_row, ("samples", 3, 0), {})],
+        "sandwich": [(study.sandwich, (TINY, 0, 1.5), {"effort": 0.1})],
+        "step_sizes": [(study.step_row, (TINY, 0, 2.0), {})],
+        "violations": [(study.violation_row, (TINY, 0), {"points": 20})],
+    }
+    monkeypatch.setattr(study, "_plan", lambda seeds: plan)
+    monkeypatch.setattr(study, "DEPTHS", (2,))
+    monkeypatch.setattr(study, "ACTIVATIONS", (TINY.activation,))
+    small = {"width": 3, "dimension": 4}
+    plain, scales = study.setting, study.output_scales
+    monkeypatch.setattr(study, "setting", lambda **given: plain(**{**small, **given}))
+    quick = {"tolerance": 0.2, "effort": 0.1}
+    monkeypatch.setattr(
+        study, "output_scales", lambda *given, **options: scales(*given, **{**options, **quick})
+    )
+    found = study.write_study(tmp_path / "study.json", seeds=1)
+    assert json.loads((tmp_path / "study.json").read_text(encoding="utf-8")) == found
+    assert [row["sweep"] for row in found["sweeps"]] == ["samples"]
+    (row,), (median,) = found["rows"], found["medians"]
+    assert all(median[name] == row[name]["ratio"] for name in study.CRITERIA)

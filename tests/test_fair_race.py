@@ -302,3 +302,17 @@ def test_bad_input(call, error, message):
 
 def test_the_list_of_experiments_is_complete():
     assert {"SOURCES", "median_interval", "seed_list"} <= set(experiments.__all__)
+
+
+def test_what_was_not_tuned_has_nothing_tried():
+    found = enter(TINY, "LeCun", "common step", 6)
+    assert found.tried.shape == (0, 2)
+    assert found.kernel.shape == (0, 4)
+
+
+def test_a_level_that_is_not_reached_has_no_kernel(tmp_path, monkeypatch):
+    monkeypatch.setattr(fair_race, "settings", lambda large: {"tiny": TINY})
+    found = study(tmp_path / "study.json", seeds=6)["tiny"]["best step", "LeCun"]
+    assert np.isinf(found.steps).all()
+    assert np.isfinite(found.kernel[0]).all()
+    assert np.isnan(found.kernel[1:]).all()

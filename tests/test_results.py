@@ -1,12 +1,15 @@
 """Result types: three kinds that cannot be mistaken, read-only, one screen of text."""
 
 import dataclasses
+import importlib
 import pickle
+import pkgutil
 
 import numpy as np
 import pytest
 from IPython.lib.pretty import pretty
 
+import plcore
 from plcore.results import Bound, Estimate, Result, format_value
 
 
@@ -105,3 +108,22 @@ def test_html_form_is_an_escaped_table():
     assert "<script>" not in page
     assert "note" not in RUN._repr_html_()
     assert "step size η" in RUN._repr_html_()
+
+
+def dataclasses_of(package):
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name != "__main__":
+            named = vars(importlib.import_module(f"{package.__name__}.{module.name}"))
+            for thing in named.values():
+                if isinstance(thing, type) and issubclass(thing, Result) and thing is not Result:
+                    yield thing
+
+
+def test_every_result_is_frozen_and_says_itself_whether_it_is_shown():
+    found = set(dataclasses_of(plcore))
+    assert len(found) > 25
+    for one in found:
+        assert one.__dataclass_params__.frozen, one
+        for field in dataclasses.fields(one):
+            if field.name in ("shown", "verified") and field.default is not dataclasses.MISSING:
+                assert not field.init, one

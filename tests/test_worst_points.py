@@ -8,13 +8,16 @@ import oracles
 import pytest
 from bad_input import garbage_taken
 
-from plcore import activations, bound_trials, worst_points
+from plcore import _worst_search, activations, bound_trials, worst_points
 from plcore._worst_search import Inner
 from plcore.bound_trials import count_violations, step_sizes
+from plcore.bounds import derivative_bounds
+from plcore.descent import gradient_descent
 from plcore.initialization import lecun, positive
 from plcore.network import FeedForward
 from plcore.objectives import LeastSquares
 from plcore.positive_start_bounds import certified_output_scale, positive_start_bounds
+from plcore.step_sizes import paper_step_size
 
 LEAKY = activations.smooth_leaky_relu(0.1)
 
@@ -356,3 +359,57 @@ def test_where_the_loss_vanishes_the_search_has_no_slope():
     assert np.isfinite(value[1:]).all()
     assert not turn[0].any()
     assert turn[1:].any()
+
+
+def test_the_search_takes_all_its_rounds(monkeypatch):
+    rounds = []
+    descend = _worst_search._descend
+    monkeypatch.setattr(
+        _worst_search, "_descend", lambda *given: rounds.append(given[-1]) or descend(*given)
+    )
+    search(SMALL, START, radii=[0.3], effort=0.05)
+    assert rounds == [*_worst_search._ROUNDS, _worst_search._POLISH]
+
+
+def test_the_largest_working_step_is_the_last_that_works():
+    """A step beyond it lets the loss rise above the start's at first, and fall to nothing then."""
+    rng = np.random.default_rng(0)
+    network = FeedForward((2, 6, 1), activations.identity)
+    linear = LeastSquares(network, rng.standard_normal((2, 2)), rng.standard_normal(2))
+    start = 2 * lecun(network, rng)
+    unit = 1 / float(np.linalg.eigvalsh(linear.hessian(start))[-1])
+    largest = bound_trials._largest_working(linear, start, unit, 600)
+    fine = 16.0 ** (1 / 279)
+    for factor, works in ((1.0, True), (fine**-1, True), (fine**-40, True), (fine, False)):
+        losses = gradient_descent(linear, start, factor * largest, 600).losses
+        assert losses.min() <= bound_trials._TARGET * losses[0]
+        assert (losses.max() <= losses[0] * (1 + 1e-12)) == works
+        assert losses.max() < 1.5 * losses[0]
+
+
+def test_the_paper_s_step_rests_on_a_ball_of_twice_the_radius():
+    start = positive(SMALL.network, 9.0)
+    proved = positive_start_bounds(SMALL.network, SMALL.X, SMALL.y, start)
+    expected = 0.0
+    for radius, alpha in zip(proved.radii, proved.alphas, strict=True):
+        if alpha > 0:
+            first, second = (float(b) for b in derivative_bounds(SMALL, start, 2 * radius))
+            found = paper_step_size(
+                proved.loss, alpha, radius, first, second, SMALL.dimension, best="step"
+            )
+            expected = max(expected, found.step_size)
+    paper, *_ = bound_trials._theorem_steps(SMALL, start, proved)
+    assert paper == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_part_of_the_trials_moves_one_layer_alone():
+    moves = bound_trials._moves(SMALL, START, FOUND, 1.0, 400, np.random.default_rng(0))
+    assert np.linalg.norm(moves, axis=1).max() <= 1 + 1e-12
+    moved = np.array(
+        [
+            (np.abs(W).sum(axis=(-1, -2)) + np.abs(b).sum(axis=-1)) > 0
+            for W, b in SMALL.network.layers(moves)
+        ]
+    )
+    alone = moved[:, moved.sum(axis=0) == 1]
+    assert alone.sum(axis=1).tolist() == [50, 50]
