@@ -338,8 +338,12 @@ def best_event(network: FeedForward, X: Any, y: Any) -> EventProbability:
         lambda log_low: -value(log_low), bounds=bracket, method="bounded", options={"xatol": 1e-9}
     )
     log_low = float(found.x) if -found.fun > values[index] else steps[index]
-    # A hair below the equality, so that (T8) holds as a strict inequality in floating point.
-    norm_bound = math.exp(_log_norm_bound(logs, log_low)) * (1 - 1e-12)
+    # A hair below the equality, so that (T8) holds as a strict inequality in floating point: more,
+    # where τ's term is a small share of the right-hand side.
+    right = logs.right + 2 * logs.depth * log_low
+    share = -math.expm1(logs.target - right)
+    hair = min(0.5, max(1e-12, 16 * np.finfo(np.float64).eps * (1 + abs(right)) / share))
+    norm_bound = math.exp(_log_norm_bound(logs, log_low)) * (1 - hair)
     return event_probability(network, math.exp(log_low), norm_bound)
 
 

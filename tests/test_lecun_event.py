@@ -364,3 +364,19 @@ def test_bad_input(call, error, words):
     network = NETWORKS[2]
     with pytest.raises(error, match=words):
         call(network, *data(network))
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-3, 1e3, 1e6])
+@pytest.mark.parametrize("network", NETWORKS[:3:2], ids=lambda one: str(one.widths))
+def test_the_best_event_for_targets_of_any_size(network, scale):
+    """Small targets let a be small: the best may lie on either side of one."""
+    X, y = data(network)
+    best = best_event(network, X, scale * y)
+    assert lecun_condition(network, X, scale * y, best.low, best.norm_bound).holds
+    least = least_low(network, X, scale * y)
+    assert best.low > least
+    for low in least * np.geomspace(1.0001, max(50, 2 * best.low / least), 80):
+        tau = largest_norm_bound(network, X, scale * y, low)
+        if tau > 0:
+            assert event_probability(network, low, tau).log <= best.log + 1e-6
+    assert "log norm" not in str(best)
