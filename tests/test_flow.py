@@ -256,3 +256,10 @@ def test_reach():
     assert reach(0.0, 1.0) == 0.0
     objective, vectors, eigenvalues = rotated(np.array([1.0, 5.0]))
     assert reach(objective.value(vectors[:, 0]), 4 * eigenvalues[0]) == pytest.approx(1)
+
+
+def test_a_flow_is_shown_without_its_arrays():
+    flow = gradient_flow(toys.hyperbola, [2.0, 1.0])
+    for name in ("rates", "points"):
+        assert f"{name}=" not in repr(flow)
+    assert flow.time_to(flow.losses[0]) == 0

@@ -8,6 +8,7 @@ from bad_input import garbage_taken
 from flow_problems import Changed, exact, rotated, small_network
 
 from plcore import activations, toys
+from plcore._flow_solver import FlowIntegration
 from plcore._single_run import SingleRun
 from plcore.flow import gradient_flow, gradient_flows
 from plcore.flow_result import reach
@@ -367,3 +368,24 @@ def test_a_start_within_rounding_of_its_zero_stays_where_it_is():
     far = Changed(Quadratic(np.eye(1)), shift=1e8)
     flow = gradient_flow(far, [1e8 + 2e-8], loss_tolerance=0.0)
     assert (flow.reason, flow.times.size) == ("rounding", 1)
+
+
+def test_the_solver_s_jacobian_is_the_derivative_of_its_velocity():
+    """For the implicit solver: against central differences, and at rest."""
+    objective = toys.rosenbrock
+    run = FlowIntegration(objective, np.array([1.3, 0.4]), 1e-8, "Radau", math.inf)
+    assert run.begin()
+    state = np.array([0.05, -0.02, 0.1, 0.2])
+    found = run.jacobian(0.0, state)
+    for k in range(4):
+        step = np.zeros(4)
+        step[k] = 1e-6
+        difference = (run.velocity(0.0, state + step) - run.velocity(0.0, state - step)) / 2e-6
+        np.testing.assert_allclose(found[:, k], difference, rtol=1e-6, atol=1e-7)
+    zero = Quadratic(np.eye(2))
+    run = FlowIntegration(zero, np.array([1.0, 0.0]), 1e-8, "Radau", math.inf)
+    run.begin()
+    rest = np.array([-1.0 / run.unit, 0.0, 0.0, 0.0])
+    found = run.jacobian(0.0, rest)
+    np.testing.assert_allclose(found[:2, :2], -2 * run.clock * np.eye(2))
+    assert not found[2:].any()

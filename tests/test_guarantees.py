@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plcore import toys
+from plcore import guarantees, toys
 from plcore.boxes import least_over_balls
 from plcore.derivatives import curvature_bound
 from plcore.descent import gradient_descent
@@ -270,3 +270,25 @@ def test_nothing_is_checked_where_nothing_is_promised():
     run = bowl_run(0.1)
     with pytest.raises(ValueError, match=r"promises nothing here, because this fails: 4 f\(x₀\)"):
         sharp_step_size(25.0, 4.0, 4.0, 2.0).check(run.losses, run.path)
+
+
+def test_rounding_is_allowed_its_share_and_no_more():
+    """One unit a step at δ near 0, and relative ones for δ itself: twice as much is refused."""
+    promise = sharp_step_size(1.0, 4.0, 3.0, 2.0, step_size=1e-3)
+    k = np.arange(4)
+    bound = promise.loss_bound(k)
+    path = np.zeros((4, 1))
+    unit = 4 * np.finfo(float).eps
+    relative = 1 + unit * (k + 1) / (1 - promise.delta)
+    drift = math.sqrt(promise.curvature / 2) * unit * promise.radius * (k + 1)
+    for index in k:
+        for share, holds in ((0.9, True), (1.2, False)):
+            roots = np.sqrt(bound)
+            most = roots[index] * relative[index] + drift[index]
+            roots[index] += share * (most - roots[index])
+            assert promise.check(roots**2, path).holds == holds, (index, share)
+
+
+def test_a_margin_close_to_one_is_told_apart_from_it():
+    assert "1 + 0.0004 times" in str(guarantees.Inequality("a ≤ b", 1.0, 1.0004))
+    assert "1 - 0.0004 times" in str(guarantees.Inequality("a ≤ b", 1.0, 1 - 0.0004))

@@ -10,10 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from plcore import activations
+from plcore import activations, gaussian_pairs
 from plcore.activations import Activation
 from plcore.gaussian_pairs import gaussian_product, normalization
-from plcore.infinite_width import convolutional_gram, fully_connected_gram, residual_gram
+from plcore.infinite_width import (
+    convolutional_gram,
+    fully_connected_gram,
+    limit_hypotheses,
+    residual_gram,
+)
+from plcore.piecewise import piecewise_polynomial
 
 ALL = [
     activations.tanh,
@@ -397,3 +403,41 @@ def test_what_is_wrong_in_its_own_way(call, pattern):
     with pytest.raises(ValueError, match=pattern) as caught:
         call()
     assert_sentence(caught.value)
+
+
+def test_limits_read_well_and_one_input_is_parallel_to_none():
+    text = str(fully_connected_gram(unit_rows(1, 3)[:1], activations.tanh, 2))
+    assert text.startswith("Limit of the Gram matrix at infinite width")
+    rows = {
+        item.name: item for item in limit_hypotheses(unit_rows(1, 3)[:1], activations.tanh).items
+    }
+    found = rows["no two inputs parallel"]
+    assert (found.holds, found.detail) == (True, "There is one input only.")
+
+
+def test_resolutions_are_raised_until_rounding_is_all_that_is_left():
+    """Errors of 2^−level, with rounding of one size from two rules of the same level."""
+    tried = []
+
+    def run(size):
+        def at(rule):
+            tried.append(rule)
+            return np.array([1.0, -2.0]) + 0.5**rule.level + size * rule.moved
+
+        return at
+
+    values, errors = gaussian_pairs.refined(run(0.0), 0.0)
+    assert [rule.level for rule in tried if not rule.moved] == list(gaussian_pairs._LEVELS[1:])
+    assert (np.abs(values - [1.0, -2.0]) <= errors).all()
+    tried.clear()
+    _, errors = gaussian_pairs.refined(run(0.2), 0.0)
+    assert len(tried) == 3  # the second level's two rules differ as much as two levels do
+    assert errors.max() < 1
+    tried.clear()
+    gaussian_pairs.refined(run(0.0), 0.05)
+    assert tried[-1].level == 4
+
+
+def test_an_activation_without_a_second_moment_has_no_normalization():
+    with pytest.raises(ValueError, match="positive finite second moment"):
+        gaussian_pairs.normalization(piecewise_polynomial([], [[0.0]]))
