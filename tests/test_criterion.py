@@ -439,3 +439,14 @@ def test_bad_input_is_refused_in_one_sentence(call, error, words):
     with pytest.raises(error, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_verdicts_err_on_the_safe_side_by_less_than_they_show(seed):
+    """Within 2⁻⁴¹ of equality nothing is proved and nothing refuted; beyond 2⁻³⁹ it is."""
+    radius, alpha = np.random.default_rng(seed).uniform(0.5, 2.0, 2)
+    edge = radius * radius * alpha / 4
+    for share, proved in ((1 - 2.0**-38, True), (1 - 2.0**-42, False), (1 + 2.0**-42, False)):
+        loss = edge * share
+        assert criterion_from_bounds(loss, [radius], [alpha]).holds == proved
+        assert integral_criterion_from_bounds(loss, [radius], [alpha]).holds == proved

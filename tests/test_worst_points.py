@@ -413,3 +413,32 @@ def test_a_part_of_the_trials_moves_one_layer_alone():
     )
     alone = moved[:, moved.sum(axis=0) == 1]
     assert alone.sum(axis=1).tolist() == [50, 50]
+
+
+def test_the_next_scale_follows_the_secant_through_the_nearest_pair():
+    """Surplus A² exactly: the scale with surplus 1, by whatever pair; never beyond the bracket."""
+    exact = [(a, a * a) for a in (0.2, 0.4, 3.0, 9.0)]
+    for failing, others in ((exact[:2], []), ([], exact[2:]), (exact[1:2], [])):
+        found = worst_points._next_scale(failing, others, 1e-3)
+        assert found == pytest.approx(1.0, rel=1e-3)
+    # In a bracket, the middle at most, by the nearer of the two others.
+    found = worst_points._next_scale([(0.5, 0.3)], [(0.6, 5.0), (100.0, 9.0)], 1e-3)
+    assert found == pytest.approx(math.sqrt(0.5 * 0.6))
+    # A surplus of nothing has no logarithm, and stops nothing.
+    assert 0 < worst_points._next_scale([(1.0, 0.0)], [(2.0, 1.5)], 1e-3) < 2
+
+
+def test_points_and_refusals_of_the_search():
+    text = str(FOUND)
+    assert "points" not in text
+    assert "R(w₀)" in text
+    two = LeastSquares(SMALL.network, np.stack([SMALL.X] * 2), SMALL.y)
+    with pytest.raises(ValueError, match="one data set, but its data have leading axes"):
+        search(two, START)
+    rough = LeastSquares(FeedForward((5, 3, 1), activations.relu), SMALL.X, SMALL.y)
+    with pytest.raises(ValueError, match="differentiable activations"):
+        search(rough, START)
+    with pytest.raises(ValueError, match="one point, but has shape"):
+        search(SMALL, np.stack([START, START]))
+    same = LeastSquares(SMALL.network, SMALL.X, np.ones(4))
+    assert search(same, START, radii=[0.3], effort=0.1).surplus() == math.inf
