@@ -272,3 +272,9 @@ def test_softplus_form(activation):
     s, c = activation.softplus_form
     expected = s * DENSE + (1 - s) * (np.logaddexp(0, DENSE) - c)
     np.testing.assert_allclose(activation.value(DENSE), expected, rtol=1e-14, atol=1e-14)
+
+
+def test_shifted_by_name():
+    """What vanishes at zero already is its own shift."""
+    assert activations.named("shifted_gelu") == activations.gelu
+    assert activations.named("shifted_tanh") == activations.tanh

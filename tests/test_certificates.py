@@ -324,3 +324,18 @@ def test_a_ball_larger_than_every_radius_tried():
         found = plcore.certify(problem, w, arguments=[argument])
         assert found.shown
         promise_is_kept(problem, w, found, steps=3)
+
+
+def test_no_room_at_all_is_said(run):
+    problem, _ = run
+    w = plcore.initialization.positive(problem.network, 3e-11)
+    assert "No radius is left" in refusal(problem, w, arguments=["plain"]).reason
+
+
+def test_the_steps_to_a_fraction():
+    """(1 − δ)^k ≤ fraction, and not for k − 1; one step where δ = 1."""
+    assert certificates._steps(1.0, 0.5) == 1
+    for rate in (0.9, 0.1, 1e-6):
+        for fraction in (0.5, 1e-3):
+            k = certificates._steps(rate, fraction)
+            assert (1 - rate) ** k <= fraction < (1 - rate) ** (k - 1) * (1 + 1e-9)

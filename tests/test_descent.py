@@ -247,3 +247,10 @@ def test_bad_questions_to_a_run_are_refused(call, error, sentence):
     run = gradient_descent(Quadratic(np.eye(2)), **FINE)
     with pytest.raises(error, match=sentence):
         call(run)
+
+
+def test_all_runs_lost_at_once():
+    objective = Quadratic(np.eye(2))
+    run = gradient_descent(objective, [1.0, 1.0], 1e200, 40)
+    assert np.isinf(run.losses[2:]).all()
+    assert np.isinf(run.final).all()

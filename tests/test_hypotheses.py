@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from plcore import activations, initialization
+from plcore import activations, hypotheses, initialization
 from plcore.network import FeedForward
 from plcore.positive_start import positive_start_constants, positive_start_hypotheses
 
@@ -98,3 +98,11 @@ def test_several_failures_are_all_named():
         positive_start_constants(network, np.ones((2, 3)), np.ones(2), start)
     for words in ("rank 1", "relu", "W_1", "biases", "hidden weights", "output weights"):
         assert words in str(caught.value)
+
+
+def test_the_spectrum_of_the_inputs():
+    X = np.random.default_rng(0).standard_normal((4, 6))
+    values = np.linalg.eigvalsh(X @ X.T / 4)
+    spectrum = hypotheses.input_spectrum(X)
+    assert spectrum.least == pytest.approx(values[0])
+    assert spectrum.greatest == pytest.approx(values[-1])

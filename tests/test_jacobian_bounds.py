@@ -296,3 +296,18 @@ def test_activation_without_a_third_derivative_is_refused_by_any_n_alone():
     assert jacobian_bounds.plain(other, w, [1e-3])[0] > 0
     with pytest.raises(ValueError, match="third derivative of my_tanh"):
         jacobian_bounds.any_n(other, w, [1e-3])
+
+
+def test_several_data_sets_and_too_many_second_derivatives_are_refused():
+    rng = np.random.default_rng(0)
+    network = plcore.FeedForward((6, 4, 1), activations.tanh)
+    X, y = rng.standard_normal((2, 4, 6)), rng.standard_normal(4)
+    w = np.ones(network.parameter_count)
+    with pytest.raises(ValueError, match=r"one data set, but X and y have shapes \(2, 4, 6\)"):
+        jacobian_bounds.plain(plcore.LeastSquares(network, X, y), w, [1.0])
+    large = plcore.FeedForward((6, 2000, 1), activations.tanh)
+    X, y = rng.standard_normal((200, 6)), rng.standard_normal(200)
+    with pytest.raises(ValueError, match="second derivatives at once"):
+        jacobian_bounds.any_n(
+            plcore.LeastSquares(large, X, y), np.ones(large.parameter_count), [1.0]
+        )

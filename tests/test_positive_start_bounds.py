@@ -611,3 +611,16 @@ def test_unsuitable_activations_and_no_targets_are_refused():
     start = initialization.positive(network, 2.0)
     assert positive_start_bounds(network, X, np.zeros(2), start).loss == 0
     assert Setting(network, X, y).size == pytest.approx(np.sqrt(2))
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-30])
+def test_the_certified_scale_for_tiny_targets(size):
+    """Scales and targets far below one: proved at the scale, and not at half of it."""
+    network = FeedForward((20, 10, 1), activations.tanh)
+    X, y = gaussian(1040)
+    found = certified_output_scale(network, X, size * y)
+    assert 0 < found.scale < 1e3 * np.sqrt(size)
+    for factor, holds in ((1.001, True), (0.5, False)):
+        start = initialization.positive(network, factor * found.scale)
+        bounds = positive_start_bounds(network, X, size * y, start)
+        assert bounds.integral_criterion().holds == holds

@@ -318,3 +318,13 @@ def test_a_network_keeps_what_is_promised():
         run = gradient_descent(problem, start, promise.step_size, 400, record_path=True)
         assert promise.check(run.losses, run.path).holds
         assert run.losses[-1] < 0.99 * run.losses[0]
+
+
+def test_a_profile_without_room_reaches_nowhere():
+    """With ε so near 1 that (1−ε) ∫√α never comes to 2√f, the run may leave every ball."""
+    profile = integral_step_size(1.0, [1.0, 2.0], [9.0, 4.0], 3.0, step_size=1e-6)
+    assert profile.applies
+    assert profile.reach < 2
+    short = integral_step_size(1.0, [1.0, 2.0], [0.9, 0.4], 3.0)
+    assert not short.applies
+    assert short.reach == math.inf

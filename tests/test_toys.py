@@ -219,3 +219,7 @@ def test_bad_input_is_refused_in_one_sentence(call, error, words):
     with pytest.raises(error, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_a_formula_is_shown_by_its_name():
+    assert repr(toys.ring) == "Formula('ring', dimension=2)"

@@ -342,3 +342,8 @@ def test_a_residual_whose_square_underflows_is_certified_and_proved(residual):
     assert certificate.residual > residual
     assert verify(certificate, problem, w).verified
     assert certificate.loss > 0
+
+
+def test_a_refusal_without_inequalities_names_no_arithmetic():
+    text = str(verification.Verification(False, "Not so."))
+    assert text.splitlines() == ["Not verified", "  in words  Not so."]
