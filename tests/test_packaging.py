@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LOCK_LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-LOCKED_EXTRA = "test"  # includes every other extra but that of the benchmarks
+# It includes every other extra but those that only measure.
+LOCKED_EXTRA = "test"
 
 PLATFORMS = {
     "linux": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"},
@@ -80,11 +81,11 @@ def test_lock_says_how_it_was_made():
     assert "--python-version 3.11" in header[-1]
 
 
-def test_locked_extra_includes_all_but_the_benchmarks():
+def test_locked_extra_includes_all_but_what_only_measures():
     wanted = {
         str(requirement)
         for extra in EXTRAS
-        if not extra.startswith("benchmark")
+        if not extra.startswith(("benchmark", "mutation"))
         for requirement in expand(extra)
     }
     assert wanted == {str(requirement) for requirement in expand(LOCKED_EXTRA)}
@@ -153,7 +154,7 @@ def imported_packages(path):
         ("plcore", "*.py", ["figures", "experiments", "certificates", "book"]),
         ("chapters", "*.ipynb", ["book"]),
         ("chapters", "**/*.py", ["book"]),
-        ("tests", "**/*.py", ["test"]),
+        ("tests", "**/*.py", ["test", "mutation"]),
         ("benchmarks", "**/*.py", ["test", "benchmark", "benchmark-neural-tangents"]),
     ],
 )
