@@ -30,6 +30,10 @@ def test_the_scales_come_in_order(row):
         assert part["critical"] <= part["certified"] < row["remark"]
         assert part["ratio"] == part["certified"] / part["critical"]
     assert row["integral"]["certified"] < row["radius"]["certified"]
+    # The Remark's scale, with all other weights equal to one.
+    remark = positive_start_constants(TINY.network(), *TINY.data(0), hidden=1.0)
+    assert row["remark"] == remark.required_scale
+    assert study.setting(3).activation == "smooth_leaky_relu(0.1)"
 
 
 def test_a_row_is_reproducible(row):
