@@ -248,7 +248,7 @@ class Setting:
         bound, scale = float(np.abs(self.X).max()), float(layers[-1][0].min())
         _, slopes = _slopes(network, bound, max(hidden, default=0.0), radii)
         steps = np.maximum(min(hidden, default=0.0) - radii, 0.0) ** (network.depth - 2)
-        gain = np.prod(slopes, axis=0) * steps * math.prod(network.widths[2:-1])
+        gain = np.prod(slopes, axis=0) * steps * math.prod(map(float, network.widths[2:-1]))
         floor = self.spectrum.least_singular * math.sqrt(network.widths[1])
         return floor * np.maximum(scale - radii, 0.0) * gain
 
