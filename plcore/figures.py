@@ -20,7 +20,7 @@ import hashlib
 import html
 import math
 import re
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
@@ -32,7 +32,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from plcore._progress import progress
+from plcore import _progress
 from plcore.checks import finite_array, number
 from plcore.svg import COLORS, png, share_glyphs, svg
 
@@ -43,6 +43,7 @@ __all__ = [
     "Frames",
     "choice",
     "label_ends",
+    "progress",
     "slider",
     "subplots",
     "svg",
@@ -181,6 +182,22 @@ def label_ends(axes: Axes, lines: Iterable[Line2D] | None = None, *, gap: float 
             va="center",
             annotation_clip=False,
         )
+
+
+def progress(items: Collection[Any], what: str) -> Iterator[Any]:
+    """Return an iterator over `items` that shows a bar once it takes more than two seconds.
+
+    The bar is gone at the end, and does not come at all where the environment variable
+    ``TQDM_DISABLE`` is set: outputs are stored and compared without it.
+
+    Parameters
+    ----------
+    items : collection
+        What a loop goes through; ``len(items)`` is the length of the bar.
+    what : str
+        What the items are, written before the bar.
+    """
+    return _progress.progress(items, len(items), what)
 
 
 def slider(
@@ -331,7 +348,7 @@ class Frames:
         """Return the drawings and their control as HTML that needs no kernel."""
         # Most of a drawing is its letters: they are kept once for all of them.
         glyphs: dict[str, str] = {}
-        values = progress(self.values, len(self.values), "drawings")
+        values = progress(self.values, "drawings")
         frames = "".join(share_glyphs(self._frame(value), glyphs) for value in values)
         drawings = (
             '<svg width="0" height="0" style="position: absolute" aria-hidden="true" '
