@@ -6,6 +6,7 @@ Each check takes a notebook and returns the faults that it finds, a line each.
 import re
 
 PATHS = re.compile(r"(?<![\w.:/<])/(?:home|root|tmp|work|opt|usr|Users|mnt|var)/|\b[A-Z]:\\+Users")
+BAR = re.compile(r"\d%\||\bHBox\(|FloatProgress")  # tqdm's, as text and as a widget
 IGNORED = "nbval-ignore-output"
 
 
@@ -46,7 +47,7 @@ def executed_in_order(notebook):
 
 
 def no_errors(notebook):
-    """No error, no warning, and no tag that lets nbval pass over one."""
+    """No error, no warning, no progress bar, and no tag that lets nbval pass over one."""
     faults = []
     for number, cell in code_cells(notebook):
         for output in cell.outputs:
@@ -54,6 +55,8 @@ def no_errors(notebook):
                 faults.append(f"cell {number} ended in {output.ename}: {output.evalue}")
             elif output.get("name") == "stderr":
                 faults.append(f"cell {number} wrote to stderr: {output.text.strip()[:60]}")
+        if BAR.search(outputs_text(cell)):
+            faults.append(f"cell {number} holds what is left of a progress bar")
         for tag in ("nbval-skip", "nbval-raises-exception", "raises-exception"):
             if tag in tags(cell):
                 faults.append(f"cell {number} is tagged {tag}")

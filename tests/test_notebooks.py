@@ -120,6 +120,10 @@ def warning(notebook):
     notebook.cells[3].outputs[0].name = "stderr"
 
 
+def bar(notebook):
+    notebook.cells[3].outputs[0].text += "drawings: 40%|████      | 2/5 [00:02<00:03]\n"
+
+
 def skip(notebook):
     notebook.cells[3].metadata["tags"] = ["nbval-skip"]
 
@@ -188,6 +192,7 @@ def two_titles(notebook):
         (empty_cell, "cell 4 is empty"),
         (error, "cell 4 ended in ValueError: no"),
         (warning, "cell 4 wrote to stderr"),
+        (bar, "cell 4 holds what is left of a progress bar"),
         (skip, "cell 4 is tagged nbval-skip"),
         (path_in_output, "cell 4 names an absolute path"),
         (path_in_source, "cell 4 names an absolute path"),
