@@ -326,8 +326,8 @@ def positive_start_constants(
     steps = np.full(network.depth - 2, (least or 0.0) - radius)
     with np.errstate(over="ignore", under="ignore"):
         gain = float(np.prod(theta) * np.prod(steps))
-    if count_paths:
-        gain *= math.prod(network.widths[2:-1])
+    if count_paths and gain > 0:  # 0 times more paths than float64 holds is no number
+        gain *= math.prod(map(float, network.widths[2:-1]))
     room = radius * gain
     checks.within_range(np.asarray(room), "The gain of the paths")
     required = radius + target / room if room > 0 else math.inf  # (T6)

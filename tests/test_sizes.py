@@ -17,6 +17,7 @@ from plcore.infinite_width import convolutional_gram, fully_connected_gram, limi
 from plcore.kernel import kernel_by_layer, tangent_kernel
 from plcore.network_descent import descend
 from plcore.optimizers import train
+from plcore.positive_start import positive_start_constants
 from plcore.positive_start_bounds import positive_start_bounds
 from plcore.regions import region_of_starts
 from plcore.toys import bowl
@@ -158,6 +159,13 @@ def test_a_positive_start_of_depth_one_hundred_has_bounds():
     found = positive_start_bounds(network, np.eye(2), [1.0, -1.0], start, [1e-6, 1e-3])
     assert time.process_time() - begin < 5
     assert found.alphas[0] > 0
+
+
+def test_more_paths_than_float64_holds():
+    """A least slope that underflows leaves no bound, with however many paths."""
+    deep = plcore.FeedForward((2, *(10,) * 320, 1), activations.smooth_leaky_relu(0.9))
+    constants = positive_start_constants(deep, np.eye(2), [1.0, -1.0])
+    assert constants.required_scale == np.inf
 
 
 def test_the_remainder_is_the_same_radius_by_radius(monkeypatch):
