@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from . import activations
-from ._notebooks import faults, refresh, write
+from ._files import write
+from ._notebooks import faults, refresh
 from .claims import Certificate
 from .network import FeedForward
 from .objectives import LeastSquares

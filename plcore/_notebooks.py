@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-__all__ = ["faults", "normalize", "refresh", "source_hash", "write"]
+from ._files import write
+
+__all__ = ["faults", "normalize", "refresh", "source_hash"]
 
 # One thread each: the stored numbers don't depend on how a machine splits its sums.
 _THREADS = dict.fromkeys(
@@ -24,23 +25,6 @@ _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: what was there stays until all of the new is on disk."""
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():  # a pipe or a device, or a folder, which refuses
-        path.write_bytes(content)
-        return
-    beside = path.with_name(f".{path.name[:200]}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        if path.exists():
-            shutil.copymode(path, beside)
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def source_hash(notebook: Any) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from . import activations, checks, initialization
+from . import _files, activations, checks, initialization
+from ._progress import progress
 from .certificates import certify, first_certified
 from .descent import gradient_descent
 from .network import FeedForward
@@ -168,10 +169,19 @@ def write_study(path: str | Path) -> None:
     """Run the whole study (some minutes) and write it as JSON, one case and argument a line.
 
     The medians are lower medians over the seeds; a seed that was not certified counts as loss 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `path` is not a file's path in a folder that exists.
     """
+    path = _files.destination(path)
+    plan = [(case, seed) for case, chosen in CASES.items() for seed in range(chosen.seeds)]
+    done = progress(plan, len(plan), "certificates")
+    found = [(case, first_certified_losses(case, seed)) for case, seed in done]
     rows = []
-    for case, chosen in CASES.items():
-        runs = [first_certified_losses(case, seed) for seed in range(chosen.seeds)]
+    for case in CASES:
+        runs = [run for name, run in found if name == case]
         start = float(np.median([run["start"] for run in runs]))
         for name in (*ARGUMENTS, "best"):
             losses = [_loss(run, name) for run in runs]
@@ -186,7 +196,7 @@ def write_study(path: str | Path) -> None:
                 }
             )
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    Path(path).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    _files.write(path, f"[\n{lines}\n]\n".encode())
 
 
 def _loss(run: dict[str, Any], name: str) -> float:

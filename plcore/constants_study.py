@@ -19,13 +19,12 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 
-from . import checks
+from . import _files, checks
 from ._progress import progress
 from .bound_trials import count_violations, step_sizes
 from .experiments import Setting
@@ -283,11 +282,11 @@ def write_study(path: Any, seeds: int = 20, jobs: int = 1) -> dict[str, Any]:
     Raises
     ------
     TypeError, ValueError
-        If a number is not a positive integer.
+        If a number is not a positive integer, or the file's folder does not exist.
     """
     seeds = checks.positive_integer(seeds, "seeds")
     jobs = checks.positive_integer(jobs, "jobs")
-    path = Path(path)
+    path = _files.destination(path)
     plan = _plan(seeds)
     tasks = [
         delayed(call)(*args, **options) for part in plan.values() for call, args, options in part
@@ -297,7 +296,7 @@ def write_study(path: Any, seeds: int = 20, jobs: int = 1) -> dict[str, Any]:
     study: dict[str, Any] = {name: [next(found) for _ in part] for name, part in plan.items()}
     study["medians"] = _medians(study["rows"])
     study = rounded(study)
-    path.write_text(_compact(study), encoding="utf-8")
+    _files.write(path, _compact(study).encode())
     return study
 
 

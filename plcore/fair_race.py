@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from . import checks
+from . import _files, checks
 from ._progress import progress
 from .curvature import top_curvature
 from .experiments import STARTS, Setting, median_interval, seed_list
@@ -308,6 +308,7 @@ def study(
     """
     checks.positive_integer(seeds, "seeds", least=6)
     jobs = checks.positive_integer(jobs, "jobs")
+    path = None if path is None else _files.destination(path)
     chosen = settings(large=large)
     if only is not None:
         names = checks.sequence(only, "only", "names of settings")
@@ -328,7 +329,7 @@ def study(
     for (name, start, policy), entry in zip(tasks, entries, strict=True):
         results[name][policy, start] = entry
     if path is not None:
-        Path(path).write_text(_to_json(chosen, results, seeds), encoding="utf-8")
+        _files.write(path, _to_json(chosen, results, seeds).encode())
     return results
 
 

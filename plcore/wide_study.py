@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from . import activations, checks
+from . import _files, activations, checks
+from ._progress import progress
 from .activations import Activation
 from .infinite_width import LimitGram, fully_connected_gram, residual_gram
 from .wide_networks import WideNetwork, train_wide
@@ -148,14 +149,21 @@ def write_study(path: str | Path) -> None:
 
     Two activations, both architectures, depths 1 to 8 and widths 32 to 1024 (512 beyond depth 4,
     16384 at depth 1), five starts each, on the data of `study_data`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `path` is not a file's path in a folder that exists.
     """
+    path = _files.destination(path)
     X, y = study_data()
-    cells = []
+    plan = []
     for activation in ("tanh", "softplus"):
         for architecture in ARCHITECTURES:
             for depth in (1, 2, 3, 4, 6, 8):
                 most = {1: 14, 2: 10, 3: 10, 4: 10}.get(depth, 9)
                 for power in range(5, most + 1):
-                    cells.append(study_cell(X, y, activation, architecture, depth, 2**power))
+                    plan.append((activation, architecture, depth, 2**power))
+    cells = [study_cell(X, y, *key) for key in progress(plan, len(plan), "wide networks")]
     lines = ",\n".join(json.dumps(cell, ensure_ascii=False) for cell in cells)
-    Path(path).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    _files.write(path, f"[\n{lines}\n]\n".encode())

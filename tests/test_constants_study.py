@@ -36,6 +36,16 @@ def test_the_scales_come_in_order(row):
     assert study.setting(3).activation == "smooth_leaky_relu(0.1)"
 
 
+def test_the_hidden_weights_of_a_deeper_row_are_one():
+    deep = study.setting(3, width=2, samples=2, dimension=3)
+    row = study.output_scales(deep, 0, criteria=("radius",), tolerance=0.5, effort=0.1)
+    one, two = (
+        positive_start_constants(deep.network(), *deep.data(0), hidden=hidden).required_scale
+        for hidden in (1.0, 2.0)
+    )
+    assert row["remark"] == one != two
+
+
 def test_a_row_is_reproducible(row):
     again = study.output_scales(TINY, 0, criteria=("integral",), tolerance=0.1, effort=0.4)
     assert study.rounded(again["integral"]) == study.rounded(row["integral"])

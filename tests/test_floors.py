@@ -26,6 +26,7 @@ FLOORS = {
     "checks": 0,
     "intervals": 0,
     "results": 0,
+    "_files": 1,
     "activations": 1,
     "ball_networks": 1,
     "_strict_json": 1,

@@ -9,8 +9,18 @@ import pytest
 from certified import certified, example
 
 import plcore
-from plcore import activations, architectures, checks, initialization, jacobian_bounds
-from plcore._notebooks import write
+from plcore import (
+    activations,
+    architectures,
+    certificate_study,
+    checks,
+    constants_study,
+    fair_race,
+    initialization,
+    jacobian_bounds,
+    wide_study,
+)
+from plcore._files import write
 from plcore.bounds import ball_bounds
 from plcore.claims import digest
 from plcore.infinite_width import convolutional_gram, fully_connected_gram, limit_hypotheses
@@ -207,3 +217,30 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_bytes() == b"through the link"
     with pytest.raises(OSError, match="directory"):
         write(tmp_path, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        (7, TypeError, "must be a path of a file, not 7"),
+        ("nowhere/study.json", ValueError, "nowhere does not"),
+        (".", ValueError, "is a folder"),
+    ],
+)
+@pytest.mark.parametrize(
+    "work",
+    [
+        constants_study.write_study,
+        certificate_study.write_study,
+        wide_study.write_study,
+        fair_race.study,
+    ],
+)
+def test_where_a_study_goes_is_looked_at_before_the_work(
+    work, path, error, message, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("Parallel", "progress"):
+        monkeypatch.setattr(f"{work.__module__}.{name}", None, raising=False)
+    with pytest.raises(error, match=message):
+        work(path)
