@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import user_program
 import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
@@ -240,3 +241,10 @@ def test_types(tmp_path):
             pytest.skip(f"the annotations are checked with the locked {name} {pins[name]} only")
     result = run(sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path))
     assert result.returncode == 0, result.stdout
+
+
+def test_a_users_program():
+    """`test_types` reads it, in strict mode; here it runs."""
+    lines = user_program.main().splitlines()
+    assert lines[0] == "Certificate of convergence"
+    assert 0 < float(lines[-1]) < 1e-11
