@@ -246,7 +246,7 @@ def _positive(
             f"A = {constants.output_scale:.4g} {'exceeds' if holds else 'does not exceed'} "
             f"A₀ = {needed:.4g}.",
         )
-    return TheoremCheck("Theorem 2.1", promise, Hypotheses("Theorem 2.1", (*found.items, row)))
+    return TheoremCheck("Theorem 2.1", promise, Hypotheses(found.theorem, (*found.items, row)))
 
 
 def _lecun(
@@ -281,7 +281,7 @@ def _lecun(
             )
         )
         promise = "flow and descent converge to zero loss: the start lies in the event."
-    return TheoremCheck(theorem, promise, Hypotheses(theorem, (*found.items, *rows)))
+    return TheoremCheck(theorem, promise, Hypotheses(found.theorem, (*found.items, *rows)))
 
 
 def _wide(network: FeedForward, X: np.ndarray) -> TheoremCheck:

@@ -75,7 +75,8 @@ class Hypotheses(Result):
         """Raise a ValueError with the sentence of each hypothesis that fails."""
         if not self.all_hold:
             found = " ".join(item.detail for item in self.failures)
-            raise ValueError(f"{self.theorem} does not apply. {found}")
+            name = self.theorem[:1].upper() + self.theorem[1:]
+            raise ValueError(f"{name} does not apply. {found}")
 
     def _title(self) -> str:
         return f"Hypotheses of {self.theorem}"

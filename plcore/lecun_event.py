@@ -112,7 +112,7 @@ class EventProbability(Result):
         return self.log / math.log(10)
 
     def _title(self) -> str:
-        return "Probability of the event of Theorem 2.8"
+        return "Probability of the event of the paper's Theorem 2.8"
 
     def _rows(self) -> Any:
         yield from super()._rows()
@@ -130,7 +130,7 @@ def lecun_hypotheses(network: FeedForward, X: Any, y: Any) -> Hypotheses:
     """
     X, y = hypotheses.one_data_set(network, X, y)
     return Hypotheses(
-        "Theorem 2.8",
+        "the paper's Theorem 2.8",
         (
             hypotheses.inputs_independent(hypotheses.input_spectrum(X)),
             hypotheses.activations_smooth(network),

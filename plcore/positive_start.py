@@ -76,7 +76,7 @@ class PositiveStartConstants(Result):
     output_scale: float | None = field(default=None, metadata={"label": "A, output scale"})
 
     def _title(self) -> str:
-        return "Constants of Theorem 2.1"
+        return "Constants of the paper's Theorem 2.1"
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         return ((label, value) for label, value in super()._rows() if value != "none")
@@ -170,10 +170,10 @@ def positive_start_hypotheses(
     if start is None:
         if not vanishing.holds:
             vanishing = Hypothesis(vanishing.name, True, "the last bias cancels the constant.")
-        return Hypotheses("Theorem 2.1", (*items, vanishing))
+        return Hypotheses("the paper's Theorem 2.1", (*items, vanishing))
     layers = network.layers(checks.finite_array(start, "start", ndim=1))
     items += [*_start_rows(layers), *_zero_output_rows(network, layers, vanishing)]
-    return Hypotheses("Theorem 2.1", tuple(items))
+    return Hypotheses("the paper's Theorem 2.1", tuple(items))
 
 
 def _start_rows(layers: list[tuple[np.ndarray, np.ndarray]]) -> list[Hypothesis]:
