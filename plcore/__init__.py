@@ -1,8 +1,9 @@
 """Convergence of gradient descent through local Polyak–Łojasiewicz criteria.
 
 The mathematics of S. Chatterjee, *Convergence of gradient descent for deep neural networks*
-(arXiv 2203.16462 v5), and what goes beyond it.  A few names stand here; everything else is in the
-modules, which are loaded on first use:
+(arXiv 2203.16462 v5), and what goes beyond it.  Six names stand here: `FeedForward`,
+`LeastSquares`, `gradient_descent`, `gradient_flow`, `certify` and `verify`.  Everything else is in
+the modules, which are loaded on first use:
 
 >>> import numpy as np, plcore
 >>> network = plcore.FeedForward((3, 5, 1), plcore.activations.tanh)

@@ -2,27 +2,34 @@
 
 ``.. plcore-floors::`` lists the public modules, lowest floor first; ``.. plcore-modules:: 2 3``
 makes one section of each that stands on these floors.  No module is named by hand: the floor plan
-of ``tests/test_floors.py`` names them.
+of ``tests/test_floors.py`` names them.  ``.. plcore-command:: verify`` shows the help of a command.
+Names on the paper map become links here: written as roles they would not read well in JupyterLab.
 """
 
 from __future__ import annotations
 
 import ast
+import io
+import os
 import re
+from contextlib import redirect_stdout, suppress
 from functools import cache
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from docutils import nodes
 from docutils.parsers.rst import roles
 from docutils.statemachine import StringList
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
 PACKAGE = "plcore"
+PAPER_MAP = "chapters/paper_map"
 PLAN = Path(__file__).parents[2] / "tests" / "test_floors.py"
 
 
@@ -86,6 +93,39 @@ class Modules(SphinxDirective):
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
+class Command(SphinxDirective):
+    """The help of a command of ``python -m plcore``, as the command line prints it."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Ask the command line for it."""
+        program = import_module(f"{PACKAGE}.__main__")
+        self.env.note_dependency(str(program.__file__))
+        with (
+            patch.dict(os.environ, COLUMNS="80"),
+            redirect_stdout(io.StringIO()) as printed,
+            suppress(SystemExit),
+        ):
+            program.main([self.arguments[0], "--help"])
+        return [nodes.literal_block(text=printed.getvalue().rstrip(), language="none")]
+
+
+class LinkNames(SphinxTransform):
+    """Link code on the paper map, such as ``criterion.criterion``, to its entry."""
+
+    default_priority = 400  # before references are resolved
+
+    def apply(self, **kwargs: Any) -> None:
+        """Do as the role of the docstrings does."""
+        if self.env.docname == PAPER_MAP:
+            for literal in list(self.document.findall(nodes.literal)):
+                target = resolve(f"{PACKAGE}.{literal.astext()}")
+                if target and "." in literal.astext():
+                    link = entry_of(target, literal.astext(), self.env.docname)
+                    literal.replace_self(link)
+
+
 def escape(line: str) -> str:
     """Escape what reStructuredText takes for markup and a docstring means as it stands."""
     pieces = re.split(r"(``.*?``|`[^`]*`)", line)
@@ -142,10 +182,15 @@ def reference(
     bases = dict.fromkeys([f"{module}.{env.ref_context.get('py:class')}", module, PACKAGE])
     for target in (resolve(f"{base}.{text}") for base in bases):
         if target:
-            code = nodes.literal(text, text, classes=["xref", "py"])
-            options = {"refdomain": "py", "reftype": "obj", "reftarget": target}
-            return [addnodes.pending_xref(source, code, refdoc=env.docname, **options)], []
+            return [entry_of(target, text, env.docname)], []
     return [nodes.literal(text, text)], []
+
+
+def entry_of(target: str, text: str, page: str) -> addnodes.pending_xref:
+    """Return a link, on a page, to the entry of what has a full name."""
+    code = nodes.literal(text, text, classes=["xref", "py"])
+    options = {"refdomain": "py", "reftype": "obj", "reftarget": target}
+    return addnodes.pending_xref(text, code, refdoc=page, **options)
 
 
 @cache
@@ -193,6 +238,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     roles.register_local_role("plcore", reference)
     app.add_directive("plcore-floors", Table)
     app.add_directive("plcore-modules", Modules)
+    app.add_directive("plcore-command", Command)
+    app.add_transform(LinkNames)
     # Before numpydoc reads the sections.
     app.connect("autodoc-process-docstring", mend_docstring, priority=400)
     app.connect("autodoc-skip-member", is_foreign)
