@@ -3,11 +3,14 @@
 Each check takes a notebook and returns the faults that it finds, a line each.
 """
 
+import ast
 import re
+import symtable
 
 PATHS = re.compile(r"(?<![\w.:/<])/(?:home|root|tmp|work|opt|usr|Users|mnt|var)/|\b[A-Z]:\\+Users")
 BAR = re.compile(r"\d%\||\bHBox\(|FloatProgress")  # tqdm's, as text and as a widget
 IGNORED = "nbval-ignore-output"
+OWN_SCOPE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def code_cells(notebook):
@@ -118,6 +121,58 @@ def figures_are_described(notebook):
     return faults
 
 
+def bound(tree):
+    """The names that a cell binds when it runs, those inside functions left out."""
+    names = set()
+    for node in tree.body:
+        inner = [node]
+        while inner:
+            part = inner.pop()
+            if isinstance(part, ast.FunctionDef | ast.ClassDef):
+                names.add(part.name)
+            elif isinstance(part, ast.alias):
+                names.add((part.asname or part.name).split(".")[0])
+            elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                names.add(part.id)
+            elif not isinstance(part, OWN_SCOPE):
+                inner += ast.iter_child_nodes(part)
+    return names
+
+
+def read_by_functions(source):
+    """For each function of a cell the global names that it reads when it is called."""
+
+    def names(table):
+        found = {one.get_name() for one in table.get_symbols() if one.is_global()}
+        return found.union(*map(names, table.get_children()))
+
+    found = {}
+    for table in symtable.symtable(source, "cell", "exec").get_children():
+        found.setdefault(table.get_name(), set()).update(names(table))
+    return found
+
+
+def controls_go_on_working(notebook):
+    """What a control computes with is not bound anew by a later cell of the chapter."""
+    faults, functions = [], {}
+    cells = code_cells(notebook)
+    for k, (number, cell) in enumerate(cells):
+        own = read_by_functions(cell.source)
+        functions |= own
+        if not re.search(r"^figures\.(slider|choice)\(", cell.source, flags=re.MULTILINE):
+            continue
+        needed, new = set(), set().union(*own.values())
+        while new:
+            needed |= new
+            new = set().union(*(functions.get(name, set()) for name in new)) - needed
+        for later, other in cells[k + 1 :]:
+            for name in sorted(needed & bound(ast.parse(other.source))):
+                faults.append(
+                    f"cell {later} binds {name}, which the control of cell {number} reads"
+                )
+    return faults
+
+
 def begins_with_its_title(notebook):
     """The first cell holds a label and the only heading of the first level."""
     text = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
@@ -138,5 +193,6 @@ CHECKS = [
     no_machine,
     plain_metadata,
     figures_are_described,
+    controls_go_on_working,
     begins_with_its_title,
 ]

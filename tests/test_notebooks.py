@@ -184,6 +184,10 @@ def two_titles(notebook):
     notebook.cells[0].source += "\n\n# Another"
 
 
+def later_name(notebook):
+    notebook.cells[5].source = "for figures in []:\n    pass"
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
@@ -206,6 +210,7 @@ def two_titles(notebook):
         (two_outputs, "cell 3 shows more than its figure"),
         (no_tag, "the figure in cell 3 is not tagged nbval-ignore-output"),
         (nothing_compared, "the cell after the figure in cell 3 prints nothing to compare"),
+        (later_name, "cell 6 binds figures, which the control of cell 5 reads"),
         (no_label, "the first cell doesn't begin with (sec-…)= and a title"),
         (two_titles, "there isn't one heading of the first level"),
     ],
