@@ -1,7 +1,8 @@
 """Sphinx extension: the index of statements, and a search that finds each by number and by name.
 
 ``{statement-index}`` lists all theorems, lemmas, definitions and so on, chapter by chapter, with
-the numbers and titles that the build gave them.  Nothing is listed by hand.
+the numbers and titles that the build gave them, and in the margin the chapters.  Nothing is listed
+by hand.
 """
 
 from __future__ import annotations
@@ -71,10 +72,15 @@ def names_of(title: list[nodes.Node]) -> set[str]:
     return {whole, re.sub(r"^(Ours|Chatterjee)[^:]*: ", "", whole)}
 
 
+def number_of(env: BuildEnvironment, chapter: str) -> str:
+    """Return the number of a chapter, or nothing where it has none."""
+    return ".".join(map(str, env.toc_secnumbers.get(chapter, {}).get("", ())))
+
+
 def index_of(app: Sphinx, page: str, chapter: str) -> nodes.section:
     """Return the part of the index, on `page`, that lists the statements of a chapter."""
     env = app.env
-    number = ".".join(map(str, env.toc_secnumbers.get(chapter, {}).get("", ())))
+    number = number_of(env, chapter)
     heading = (
         f"{number}. {env.titles[chapter].astext()}" if number else env.titles[chapter].astext()
     )
@@ -88,6 +94,28 @@ def index_of(app: Sphinx, page: str, chapter: str) -> nodes.section:
         )
     section += entries
     return section
+
+
+def without_statements(env: BuildEnvironment, chapters: list[str]) -> list[nodes.Node]:
+    """Return a sentence on the numbered chapters that state nothing, if there are any."""
+    numbers = [number_of(env, chapter) for chapter in chapters if not statements(env, chapter)]
+    *most, last = [number for number in numbers if number] or [""]
+    if not last:
+        return []
+    which = f"Chapters {', '.join(most)} and {last} state" if most else f"Chapter {last} states"
+    return [nodes.paragraph("", f"{which} nothing of their own." if most else f"{which} nothing.")]
+
+
+def list_in_margin(env: BuildEnvironment, page: str, sections: list[nodes.section]) -> None:
+    """Put the headings of the index, which is made after all pages are read, into its contents."""
+    entries = nodes.bullet_list()
+    for section in sections:
+        words = nodes.Text(section[0].astext())
+        place = {"internal": True, "refuri": page, "anchorname": f"#{section['ids'][0]}"}
+        link = nodes.reference("", "", words, **place)
+        entries += nodes.list_item("", addnodes.compact_paragraph("", "", link))
+    (top,) = env.tocs[page]
+    top[1:] = [entries]
 
 
 def number_statements(app: Sphinx, document: nodes.document, page: str) -> None:
@@ -105,10 +133,12 @@ def number_statements(app: Sphinx, document: nodes.document, page: str) -> None:
     for mark in list(document.findall(statement_index)):
         # Titles hold formulas, and MathJax is loaded where a page is known to have some.
         app.env.get_domain("math").data["has_equations"][page] = True
-        chapters = pages_in_order(app.env, app.config.root_doc)
-        mark.replace_self(
-            [index_of(app, page, chapter) for chapter in chapters if statements(app.env, chapter)]
-        )
+        chapters = list(pages_in_order(app.env, app.config.root_doc))
+        sections = [
+            index_of(app, page, chapter) for chapter in chapters if statements(app.env, chapter)
+        ]
+        list_in_margin(app.env, page, sections)
+        mark.replace_self([*without_statements(app.env, chapters), *sections])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

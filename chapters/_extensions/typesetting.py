@@ -2,7 +2,8 @@
 
 * A browser may break a line on either side of a formula, also before the comma that follows it.
   Punctuation and formula are put together, so that no line begins with a comma.
-* A long name of code in a table may be broken after its underscores, dots and colons.
+* A long name in a table or in the reference may be broken after its underscores, code also after
+  dots and colons.
 * The signs of the exercises, ✍ by hand and ⌨ by computation, are in few fonts: they become icons
   that are read out by their meaning.
 """
@@ -14,6 +15,7 @@ import re
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
@@ -56,20 +58,23 @@ class KeepPunctuation(SphinxPostTransform):
 
 
 class BreakNames(SphinxPostTransform):
-    """Let the lines of a table break inside of long names."""
+    """Let lines in tables, and in the entries of the reference, break inside of long names."""
 
     default_priority = 700
     formats = ("html",)
 
     def run(self, **kwargs: Any) -> None:
-        """Offer a break after each underscore, dot and colon of a name."""
-        for table in self.document.findall(nodes.table):
-            for literal in table.findall(nodes.literal):
-                parts = re.findall(r".+?(?:_+|\.|::|$)", literal.astext())
-                literal.clear()
-                for k, part in enumerate(parts):
-                    literal += [nodes.raw("", "<wbr>", format="html")] * (k > 0)
-                    literal += nodes.Text(part)
+        """Offer a break after each underscore, and of code after each dot and colon."""
+        narrow = (nodes.table, addnodes.desc_content)
+        for place in self.document.findall(lambda node: isinstance(node, narrow)):
+            for holder in list(place.findall(nodes.TextElement)):
+                ends = {nodes.literal: r"_+|\.|::|$", nodes.inline: "_+|$"}.get(type(holder))
+                if ends and all(isinstance(part, nodes.Text) for part in holder):
+                    parts = re.findall(f".+?(?:{ends})", holder.astext())
+                    holder.clear()
+                    for k, part in enumerate(parts):
+                        holder += [nodes.raw("", "<wbr>", format="html")] * (k > 0)
+                        holder += nodes.Text(part)
 
 
 class DrawSigns(SphinxPostTransform):
