@@ -137,7 +137,8 @@ def number_statements(app: Sphinx, document: nodes.document, page: str) -> None:
         sections = [
             index_of(app, page, chapter) for chapter in chapters if statements(app.env, chapter)
         ]
-        list_in_margin(app.env, page, sections)
+        if page != app.config.root_doc:  # as it is where the book is one page, to be printed
+            list_in_margin(app.env, page, sections)
         mark.replace_self([*without_statements(app.env, chapters), *sections])
 
 
