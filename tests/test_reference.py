@@ -1,9 +1,13 @@
 """The reference in the book: all of the package's public names, and examples that run."""
 
+import ast
+import builtins
+import doctest
 import importlib
 import re
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 from bs4 import BeautifulSoup
@@ -53,6 +57,56 @@ def test_no_markup_is_left_in_the_pages(reference):
         for code in page.select("pre, code, dt"):
             code.extract()
         assert not re.findall(r"`|\\\||\*\*|:\w+:`", page.select_one("article").get_text())
+
+
+def test_the_pages_show_what_the_docstrings_say(reference):
+    """Examples as they are typed, tables as tables, formulas with indices, nothing of tuples."""
+    code = "".join(block.get_text() for page in reference for block in page.select("pre"))
+    assert "\\*" not in code
+    assert "\\|" not in code
+    text = "".join(page.select_one("article").get_text() for page in reference)
+    assert "Alias for field" not in text
+    assert "====" not in text
+    assert {index.get_text() for page in reference for index in page.select("sub")} > {"0", "k+1"}
+    assert {power.get_text() for page in reference for power in page.select("sup")} > {"k", "k/2"}
+
+
+@cache
+def examples():
+    """Each docstring's examples, by the docstring's name."""
+    modules = [importlib.import_module(f"plcore.{name}") for name in MODULES]
+    found = [test for module in modules for test in doctest.DocTestFinder().find(module)]
+    return {test.name: [example.source for example in test.examples] for test in found}
+
+
+def test_each_example_can_be_pasted():
+    """It imports or defines every name that it uses."""
+    missing = {}
+    for name, sources in examples().items():
+        nodes = list(ast.walk(ast.parse("".join(sources))))
+        used = {node.id for node in nodes if isinstance(node, ast.Name)}
+        known = {
+            node.id
+            for node in nodes
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        known |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        known |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        known |= {
+            alias.asname or alias.name
+            for node in nodes
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        if used - known - set(dir(builtins)):
+            missing[name] = used - known - set(dir(builtins))
+    assert missing == {}
+
+
+def test_examples_fit_into_their_boxes():
+    lines = [line for sources in examples().values() for line in "".join(sources).splitlines()]
+    assert len(lines) > 300
+    assert [line for line in lines if len(line) > 80] == []  # beside four of the prompt
 
 
 def test_each_module_has_an_example():

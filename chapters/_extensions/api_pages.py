@@ -17,6 +17,7 @@ from functools import cache
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -71,7 +72,8 @@ class Table(SphinxDirective):
             self.env.note_dependency(str(module.__file__))
             summary = escape((module.__doc__ or "").partition("\n")[0])
             lines += [f"   * - {floor}", f"     - :ref:`{name} <api-{name}>`", f"     - {summary}"]
-        return self.parse_text_to_nodes(StringList(lines, source=self.get_source_info()[0]))
+        text = StringList(lines, source=self.get_source_info()[0])
+        return set_scripts(self.parse_text_to_nodes(text))
 
 
 class Modules(SphinxDirective):
@@ -90,7 +92,7 @@ class Modules(SphinxDirective):
                 lines += [f".. _api-{name}:", "", name, "-" * len(name), ""]
                 lines += [f".. automodule:: {PACKAGE}.{name}", "   :members:", "   :no-value:", ""]
         text = StringList(lines, source=self.get_source_info()[0])
-        return self.parse_text_to_nodes(text, allow_section_headings=True)
+        return set_scripts(self.parse_text_to_nodes(text, allow_section_headings=True))
 
 
 class Command(SphinxDirective):
@@ -126,6 +128,40 @@ class LinkNames(SphinxTransform):
                     literal.replace_self(link)
 
 
+# A letter, a number or what closes a group; then indices and exponents, in braces if they are long.
+SCRIPT = re.compile(
+    r"((?<![A-Za-z_.])(?:min|max|sup|[^\W\d_][\u0307\u0308′″⁰¹²]?)|(?<![\w.])\d+(?=\^)"
+    r"|[]})|‖ᵀ₀₁₂⁾∇∂])"
+    r"((?:[_^](?:\{(?:[^{}]|\{[^{}]*\})*\}|[0-9A-Za-zα-ωℓ]+|[½¼*]))+)"
+)
+PART = re.compile(r"([_^])(?:\{((?:[^{}]|\{[^{}]*\})*)\}|([0-9A-Za-zα-ωℓ]+|[½¼*]))")
+AS_WRITTEN = (nodes.literal, nodes.FixedTextElement, nodes.strong, nodes.title)
+
+
+def scripts(text: str) -> list[nodes.Node]:
+    """Return a text with its indices and exponents lowered and raised: x_{k+1}, (1 − δ)^k."""
+    found: list[nodes.Node] = []
+    done = 0
+    for match in SCRIPT.finditer(text):
+        found.append(nodes.Text(text[done : match.end(1)]))
+        for sign, long, short in PART.findall(match[2]):
+            kind = nodes.subscript if sign == "_" else nodes.superscript
+            found.append(kind("", "", *scripts(long or short)))
+        done = match.end()
+    return [*found, nodes.Text(text[done:])]
+
+
+def set_scripts(made: list[nodes.Node]) -> list[nodes.Node]:
+    """Lower indices and raise exponents in all that is text and neither code nor a name."""
+    for text in [text for node in made for text in node.findall(nodes.Text)]:
+        parent = text.parent
+        while parent and not isinstance(parent, (*AS_WRITTEN, addnodes.desc_signature)):
+            parent = parent.parent
+        if parent is None and SCRIPT.search(text):
+            text.parent.replace(text, scripts(text))
+    return made
+
+
 def escape(line: str) -> str:
     """Escape what reStructuredText takes for markup and a docstring means as it stands."""
     pieces = re.split(r"(``.*?``|`[^`]*`)", line)
@@ -137,16 +173,18 @@ def escape(line: str) -> str:
 
 def link_types(line: str) -> str:
     """Put the package's classes into backticks where a line declares a type, and does only that."""
-    if line.strip() in public_classes():  # of what is returned
-        return line.replace(line.strip(), f"`{line.strip()}`")
-    if not re.match(r"\s*\w+(, \w+)* : ", line):
+    name, colon, types = line.partition(" : ")
+    if not colon:  # of what is returned
+        name, types = "", line
+        if not set(line.split()) - {"or"} <= public_classes():
+            return line
+    elif not re.fullmatch(r"\s*\w+(, \w+)*", name):
         return line
-    name, _, types = line.partition(" : ")
 
     def link(word: re.Match[str]) -> str:
         return f"`{word[0]}`" if word[0] in public_classes() else word[0]
 
-    return f"{name} : " + re.sub(r"(?<![`.])\b[A-Z]\w+\b(?!`)", link, types)
+    return name + colon + re.sub(r"(?<![`.])\b[A-Z]\w+\b(?!`)", link, types)
 
 
 def mend_docstring(
@@ -154,23 +192,36 @@ def mend_docstring(
 ) -> None:
     """Turn a docstring that is written to be read as it stands into reStructuredText, in place.
 
-    Examples stay as they are.  So do tables, and displays, which are the paragraphs further in
-    than the text before them: these are set in letters of equal width.
+    Examples and tables stay as they are.  So do displays, which are the paragraphs further in than
+    the text before them: these are set in letters of equal width.
     """
+    for field in getattr(obj, "_fields", ()):  # of a named tuple: the class describes them
+        getattr(obj, field).__doc__ = ""
+    if what == "data" and isinstance(obj, tuple):
+        lines += ["", f"It is ``{obj!r}``."]
+    elif what == "data" and isinstance(obj, dict) and all(isinstance(key, str) for key in obj):
+        lines += ["", "Its keys are " + ", ".join(f"``{key!r}``" for key in obj) + "."]
     mended: list[str] = []
     before = 0  # the margin of the text before
     for filled, group in groupby(lines, key=lambda line: bool(line.strip())):
         block = list(group)
         margin = len(block[0]) - len(block[0].lstrip())
         first = block[0].lstrip()
-        if filled and (first.startswith("==") or (margin > before and first[:3] != ">>>")):
+        if filled and margin > before and first[:2] not in ("==", ">>"):
             mended += [" " * before + "::", "", *(f"    {line}" for line in block)]
-        elif filled and first[:3] != ">>>":
-            mended += [escape(link_types(line)) for line in block]
+            continue
+        example = False
+        for line in block:
+            example = example or line.lstrip().startswith(">>>")
+            mended.append(line if example else emphasize(escape(link_types(line))))
+        if filled and not example:
             before = len(block[-1]) - len(block[-1].lstrip())
-        else:
-            mended += block
     lines[:] = mended
+
+
+def emphasize(line: str) -> str:
+    """Set the first word of a part of a theorem in bold."""
+    return re.sub(r"^(Statement|Assumptions|Constants|Proof|Reference)\.(?=\s)", r"**\1.**", line)
 
 
 def reference(
@@ -210,6 +261,11 @@ def resolve(dotted: str) -> str | None:
     home = getattr(found, "__module__", None)
     if home and home.startswith(PACKAGE) and hasattr(found, "__qualname__"):
         return f"{home}.{found.__qualname__}"
+    if isinstance(found, ModuleType):
+        return found.__name__
+    for module in (import_module(f"{PACKAGE}.{name}") for name in floors()):
+        if names[-1] in module.__all__ and getattr(module, names[-1]) is found:
+            return f"{module.__name__}.{names[-1]}"  # a constant
     return ".".join(names)
 
 
