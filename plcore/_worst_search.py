@@ -87,7 +87,7 @@ class Inner:
         return found
 
     def log_ratio(self, w: np.ndarray, share: Any = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """Return log R + share · log(1 + S/S(w0)) and its gradient; ∞ and 0 where S is nil."""
+        """Return log R + share · log(1 + S/S(w_0)) and its gradient; ∞ and 0 where S is nil."""
         parts = [
             self._log_ratio(w[k : k + _BLOCK], np.broadcast_to(share, len(w))[k : k + _BLOCK])
             for k in range(0, len(w), _BLOCK)
@@ -229,7 +229,7 @@ def _new_directions(inner: Inner, rng: np.random.Generator, count: int) -> np.nd
 def _descend(
     inner: Inner, u: np.ndarray, radius: np.ndarray, share: np.ndarray, steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take L-BFGS steps on u ↦ log R(w0 + r u), |u| = 1, and return u and log R.
+    """Take L-BFGS steps on u ↦ log R(w_0 + r u), |u| = 1, and return u and log R.
 
     All runs advance together; a step that fails Armijo's test is shortened in the next round.
     """

@@ -5,7 +5,7 @@ extremum, its limits at ±∞, and how many continuous derivatives σ has.  From
 of each on an interval follows, which is what the bounds of the theory ask for.
 
 >>> from plcore import activations
->>> low, high = activations.tanh.range(1, -1.0, 2.0)  # order 1: the slope σ′, here on [−1, 2]
+>>> low, high = activations.tanh.range(1, -1.0, 2.0)  # the slope σ′ on [−1, 2]
 >>> print(f"{low:.4f} {high:.4f}")
 0.0707 1.0000
 """
@@ -107,7 +107,7 @@ class Activation:
         return self.functions[2](checks.finite_array(u, "u", empty=True))
 
     def evaluate(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return σ(u) and σ′(u) of a trusted float64 array, which is left alone."""
+        """Return σ(u) and σ′(u) of a trusted float64 array, which is not changed."""
         if self.fused is None:
             return self.functions[0](u), self.functions[1](u)
         value, slope = np.empty_like(u), np.empty_like(u)
@@ -188,13 +188,12 @@ class Activation:
 
     @property
     def at_zero(self) -> float:
-        """The value σ(0), which Theorem 2.1 wants to be zero."""
+        """The value σ(0), which Theorem 2.1 assumes to be zero."""
         return float(self.functions[0](np.array(0.0)))
 
     def shifted(self) -> Activation:
-        """Return σ − σ(0), the shift of Remark 2.5; an activation with σ(0) = 0 is left alone."""
-        offset = self.at_zero
-        if offset == 0:
+        """Return σ − σ(0), the shift of Remark 2.5; an activation with σ(0) = 0 as it is."""
+        if (offset := self.at_zero) == 0:
             return self
         ends = self.limits[0]
         return Activation(
@@ -377,6 +376,7 @@ def named(name: str) -> Activation:
 
     Examples
     --------
+    >>> from plcore.activations import named, smooth_leaky_relu
     >>> named("smooth_leaky_relu(0.2)") == smooth_leaky_relu(0.2)
     True
     """

@@ -3,6 +3,14 @@
 Each theorem's hypotheses are ticked or crossed one by one, by computation.  What no computation
 can decide, such as a constant that its paper leaves unnamed, is listed as open: a theorem is then
 neither claimed nor denied.
+
+>>> import numpy as np
+>>> from plcore import FeedForward, activations
+>>> from plcore.applicability import applicable_theorems
+>>> network = FeedForward((3, 4, 1), activations.relu)
+>>> found = applicable_theorems(network, np.eye(3), [1.0, -1.0, 2.0])
+>>> print(found["Theorem 2.1"].verdict)  # its hypotheses rule out the ReLU
+does not apply
 """
 
 from __future__ import annotations
@@ -65,7 +73,7 @@ class TheoremCheck(Result):
 
     @property
     def verdict(self) -> str:
-        """Return "applies", "open", "not shown" or "does not apply".
+        """One of "applies", "open", "not shown" and "does not apply".
 
         "does not apply" if a hypothesis fails, "not shown" if only a sufficient bound is missed
         (the theorem may hold all the same), "open" if all hold that can be checked.
@@ -167,7 +175,9 @@ def applicable_theorems(network: FeedForward, X: Any, y: Any, w: Any = None) -> 
 
     Examples
     --------
+    >>> import numpy as np
     >>> from plcore import FeedForward, activations
+    >>> from plcore.applicability import applicable_theorems
     >>> network = FeedForward((3, 4, 1), activations.tanh)
     >>> applicable_theorems(network, np.eye(3), [1.0, -1.0, 2.0]).that_apply
     ('Theorem 2.1',)

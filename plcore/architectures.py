@@ -41,7 +41,8 @@ __all__ = ["ConvolutionalResidual", "FullyConnected", "Residual", "SquaredLoss"]
 class FullyConnected(Architecture):
     """The network of `FeedForward`, with the same order of parameters: f = z_L, h_ℓ = σ_ℓ(z_ℓ).
 
-    It is here without biases too, and as a check of the others.
+    It is here without biases too, and as a check of the others.  An `Architecture`: layers,
+    forward, jacobian, starts and the rest are described there.
 
     Parameters
     ----------
@@ -99,7 +100,8 @@ class FullyConnected(Architecture):
 class Residual(Architecture):
     """The residual network f = a·h_K + c with skip connections around each layer but the first.
 
-    h_0 = σ(W_0 x + b_0) and h_k = h_{k−1} + s σ(W_k h_{k−1} + b_k) for k = 1 … K.
+    h_0 = σ(W_0 x + b_0) and h_k = h_{k−1} + s σ(W_k h_{k−1} + b_k) for k = 1 … K.  An
+    `Architecture`: layers, forward, jacobian, starts and the rest are described there.
 
     Parameters
     ----------
@@ -159,7 +161,8 @@ class ConvolutionalResidual(Architecture):
     h_k is a row of `filters` numbers at each position.  A layer sees a window of neighbouring
     positions, padded by zeros at the ends, as one long vector φ(h):
     h_0 = σ(W_0 φ(x) + b_0), h_k = h_{k−1} + s σ(W_k φ(h_{k−1}) + b_k).  The output is affine in
-    all entries of the last h.
+    all entries of the last h.  An `Architecture`: layers, forward, jacobian, starts and the rest
+    are described there.
 
     Parameters
     ----------
@@ -282,7 +285,8 @@ class SquaredLoss(Objective):
     """The squared loss S(w) = (1/n) Σ_i (y_i − f(x_i, w))² of any architecture.
 
     It does for an `Architecture` what `LeastSquares` does for a `FeedForward`, more slowly.  It
-    brings no bound on second derivatives, so that nothing can be certified about it.
+    brings no bound on second derivatives, so that nothing can be certified about it.  An
+    `Objective`: value, gradient, ratio and the rest are described there.
 
     Parameters
     ----------

@@ -22,6 +22,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,10 +54,23 @@ defvjp(
     lambda ans, u, activation, order: lambda g: g * activate(u, activation, order + 1),
     argnums=(0,),
 )
+activate.__signature__ = signature(activate.fun)  # autograd's wrapper hides it
 
 
 class Place(NamedTuple):
-    """Where the parameters of one affine map stand in the flat vector."""
+    """Where the parameters of one affine map stand in the flat vector.
+
+    Attributes
+    ----------
+    start : int
+        Index of the first.
+    rows, columns : int
+        Shape of the weight matrix.
+    biased : bool
+        Whether a bias for each row follows.
+    total : int
+        Length of the flat vector.
+    """
 
     start: int
     rows: int

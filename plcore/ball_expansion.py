@@ -41,7 +41,8 @@ class Expansion:
         A(s) = sym(Uᵀ J V) − (s/2)(diag c + Σ_b G_b/c_b) − (‖U‖/2) Σ_k (a_k I + N_k(s)/a_k),
 
     with G_b the Gram matrix of S_1b … S_nb, S_ab = ½(T_ab + T_ba), T_ab = Σ_i U_ia ∇²f(x_i) V_b,
-    and N_k = Σ_i λ_ki² P_ki from `_forms` and `_sources`.
+    and N_k = Σ_i λ_ki² P_ki: the P_ki are Gram matrices of tangents at w along the columns of V,
+    the λ_ki bounds on how they enter the remainder.
 
     Proof.  For invertible U (else A is not positive) and a unit vector u at which |Jᵀu| = σ_min,
     a = U⁻¹u has |a| ≥ 1/‖U‖ and |VᵀJᵀUa| ≤ ‖V‖ σ_min: so ‖U‖‖V‖σ_min(J) ≥ σ_min(UᵀJV) ≥
@@ -282,7 +283,7 @@ class Expansion:
 
     @np.errstate(all="ignore")  # whatever comes out, it only proves less
     def _parameters(self, s: float, squares: dict[Source, np.ndarray]) -> tuple[Any, Any]:
-        """Choose c and a in floating point, by a smoothed alternating maximisation of λ_min(A).
+        """Choose c and a in floating point, by a smoothed alternating maximization of λ_min(A).
 
         For a density matrix ρ the best are c_b = √(tr ρG_b/ρ_bb) and a_k = √(tr ρN_k); ρ follows
         the lowest eigenvectors of A.

@@ -47,6 +47,7 @@ class BallPass:
     pulled : list of numpy.ndarray of balls
         W_{ℓ+1}ᵀ g_{ℓ+1} for ℓ = 1 … L−1.
     outputs : numpy.ndarray of balls, shape (n,)
+        f(x_1, w) … f(x_n, w).
     """
 
     activations: list[BallActivation]
@@ -103,6 +104,10 @@ def propagate(layers: list[Any], names: list[str], X: np.ndarray) -> BallPass:
         The hidden layers' activations.
     X : numpy.ndarray, shape (n, d_0)
         Inputs in float64, one a row.
+
+    Returns
+    -------
+    BallPass
 
     Raises
     ------
@@ -183,6 +188,10 @@ def derivative_bounds(center: BallPass, radius: Any) -> DerivativeBounds:
         At w.
     radius : arb
         r ≥ 0.
+
+    Returns
+    -------
+    DerivativeBounds
     """
     layers = _forward(center, radius)
     sizes, pulled = _backward(center, layers, radius)

@@ -53,7 +53,7 @@ _greater = np.frompyfunc(lambda x, y: x.max(y), 2, 1)
 
 @contextmanager
 def working_precision(bits: int) -> Iterator[None]:
-    """Compute with balls whose midpoints have `bits` bits; what was set before comes back."""
+    """Context manager: inside it balls have midpoints of `bits` bits; afterwards, as before."""
     before = flint.ctx.prec
     flint.ctx.prec = bits
     try:
@@ -89,7 +89,7 @@ def greater(x: Any, y: Any) -> Any:
 
 
 def matrix(a: np.ndarray) -> Any:
-    """Return a matrix of balls in the form that `product` turns it into, to be used again."""
+    """Return a matrix of balls in python-flint's own form: `product` need not convert it again."""
     return arb_mat(a.tolist())
 
 

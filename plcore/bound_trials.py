@@ -9,7 +9,8 @@ for points of a ball whose PL ratio is below the proved bound on α.
 >>> network = FeedForward((3, 5, 1), activations.tanh)
 >>> problem = LeastSquares(network, np.eye(3), [1.0, -1.0, 2.0])
 >>> start = initialization.positive(network, output_scale=1.2)
->>> count_violations(problem, start, points=100, rng=np.random.default_rng(0)).violations
+>>> rng = np.random.default_rng(0)
+>>> count_violations(problem, start, points=100, rng=rng).violations
 0
 """
 
@@ -53,7 +54,7 @@ class StepTrial(Result):
         The largest η, to 1 per cent, up to which all that were tried bring the loss below a
         millionth of where it starts, and never above it.
     rate_proved, rate_worst, rate_seen : float
-        The bound on α(w0, r*) from (T2); the search's, at the same radius; and the least R along
+        The bound on α(w_0, r*) from (T2); the search's, at the same radius; and the least R along
         the run of small steps.
     """
 

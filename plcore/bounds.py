@@ -10,8 +10,8 @@ forward recursion bounds activations, a backward one bounds signals, and togethe
 >>> start = plcore.initialization.positive(network, output_scale=1.0)
 >>> proved = plcore.bounds.curvature_bound(problem, start, 0.5)
 >>> seen = plcore.curvature.top_curvature(problem, start)
->>> print(f"{seen.value:.2f} at the start, {proved.value:.1f} at most in the ball of radius 0.5")
-14.00 at the start, 27.7 at most in the ball of radius 0.5
+>>> print(f"{seen.value:.2f} at the start, at most {proved.value:.1f} in the ball")
+14.00 at the start, at most 27.7 in the ball
 """
 
 from __future__ import annotations
@@ -292,6 +292,10 @@ def residual_bound(problem: LeastSquares, w: Any, radius: float) -> Bound:
     radius : float
         r ≥ 0.
 
+    Returns
+    -------
+    Bound
+
     Raises
     ------
     TypeError, ValueError
@@ -331,19 +335,14 @@ def curvature_bound(
 
     Parameters
     ----------
-    problem : LeastSquares
-        With one data set.
-    w : array_like, shape (p,)
-        The start.
-    radius : float
-        r ≥ 0.
+    problem, w, radius
+        As in `residual_bound`, with the same errors; w is the start.
     sublevel : bool, default True
         Whether to bound on D, which is what Theorem 1.2♯ asks for, or on the whole ball.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument has the wrong type or shape, or the radius is negative.
+    Returns
+    -------
+    Bound
 
     References
     ----------
@@ -372,17 +371,13 @@ def derivative_bounds(problem: LeastSquares, w: Any, radius: float) -> tuple[Bou
 
     Parameters
     ----------
-    problem : LeastSquares
-        With one data set.
-    w : array_like, shape (p,)
-        The start.
-    radius : float
-        Radius of the ball on which the bounds hold.
+    problem, w, radius
+        As in `residual_bound`, with the same errors.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument has the wrong type or shape, or the radius is negative.
+    Returns
+    -------
+    tuple of two Bound
+        L1 and L2.
     """
     w, radius = _check(problem, w, radius)
     found = ball_bounds(problem.network, w, problem.X, radius)

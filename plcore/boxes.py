@@ -9,8 +9,8 @@ one centre, by branch and bound.  `Cover` keeps one grid of boxes for many centr
 ...     return np.square(np.maximum(np.maximum(low - 2, 2 - high), 0))[:, 0]
 >>> def upper(x):
 ...     return np.square(x - 2)[:, 0]
->>> center, radii = np.zeros(1), np.array([0.5, 1.0])
->>> found = least_over_balls(lower, upper, center, radii, tolerance=1e-6, box_limit=1000)
+>>> balls = np.zeros(1), np.array([0.5, 1.0])  # their centre and radii
+>>> found = least_over_balls(lower, upper, *balls, tolerance=1e-6, box_limit=1000)
 >>> print(found.lower.round(4), found.upper.round(4))
 [2.25 1.  ] [2.25 1.  ]
 """
@@ -33,7 +33,15 @@ Bound = Callable[..., np.ndarray]
 
 
 class LeastValues(NamedTuple):
-    """Bounds on the least value over each ball, and how many boxes were looked at."""
+    """Bounds on the least value over each ball.
+
+    Attributes
+    ----------
+    lower, upper : numpy.ndarray, shape (m,)
+        Proved: the infimum over the ball of radius r_j lies between the j-th entries.
+    boxes : int
+        How many boxes were looked at.
+    """
 
     lower: np.ndarray
     upper: np.ndarray
@@ -59,13 +67,17 @@ def least_over_balls(
     upper_bound : callable
         Takes points ``(N, p)`` and returns proved upper bounds on the infimum over any set that
         contains the point, ``(N,)``; ∞ where nothing is known.
-    center : ndarray, shape (p,)
-    radii : ndarray, shape (m,)
+    center : numpy.ndarray, shape (p,)
+    radii : numpy.ndarray, shape (m,)
         Positive and increasing.
     tolerance : float
         Stop when ``upper - lower <= tolerance * upper + tolerance**2 * upper[0]`` for all radii.
     box_limit : int
         Stop after about this many boxes; the bounds are then wider, and still proved.
+
+    Returns
+    -------
+    LeastValues
     """
     p, m = len(center), len(radii)
     upper = np.full(m, np.inf)
@@ -161,7 +173,7 @@ class Cover:
     ----------
     lower_bound, upper_bound : callable
         As for `least_over_balls`.
-    low, high : ndarray, shape (p,)
+    low, high : numpy.ndarray, shape (p,)
         Corners of the window that is covered.
     cells : int
         Boxes along each side.

@@ -1,4 +1,4 @@
-"""How early along training a certificate first holds: the study of chapter 10.
+"""How early along training a certificate first holds: the study of the chapter on certificates.
 
 >>> from plcore import certificate_study
 >>> certificate_study.CASES["width 10"].widths
@@ -90,7 +90,6 @@ class Case:
 
 
 _LEAKY = "smooth_leaky_relu(0.1)"
-#: The standard cases, by the names used in the book.
 CASES = {
     "widths 10-10": Case("gaussian", 20, (50, 10, 10, 1), _LEAKY, 0.1, 4_000),
     "width 10": Case("gaussian", 20, (50, 10, 1), _LEAKY, 0.1, 4_000),
@@ -98,6 +97,7 @@ CASES = {
     "digits": Case("digits", 50, (64, 32, 32, 1), _LEAKY, 0.05, 60_000),
     "moons": Case("moons", 20, (2, 16, 16, 1), "tanh", 0.05, 400_000),
 }
+"""The standard cases, by the names used in the book."""
 
 
 def _path(

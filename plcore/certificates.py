@@ -6,10 +6,13 @@ with a margin for rounding; `verification` proves its result in ball arithmetic.
 
 >>> import numpy as np, plcore
 >>> network = plcore.FeedForward((3, 5, 1), plcore.activations.tanh)
->>> problem = plcore.LeastSquares(network, np.eye(3), [0.1, -0.1, 0.2])
->>> w = plcore.initialization.positive(network, output_scale=2.0)
->>> plcore.certify(problem, w).shown
-True
+>>> problem = plcore.LeastSquares(network, np.eye(3), [1.0, -1.0, 2.0])
+>>> start = plcore.initialization.positive(network, output_scale=1.0)
+>>> run = plcore.gradient_descent(problem, start, 0.1, 60, record_path=True)
+>>> [plcore.certify(problem, w).shown for w in run.path[[0, -1]]]
+[False, True]
+>>> plcore.certificates.first_certified(problem, run.path, range(0, 61, 10))[0]
+10
 """
 
 from __future__ import annotations
@@ -128,7 +131,7 @@ def certify(
     Returns
     -------
     Certificate or NotShown
-        ``.shown`` tells which.
+        Its attribute ``shown`` is True for the one and False for the other.
 
     Raises
     ------
@@ -357,7 +360,8 @@ def first_certified(
         The steps to look at, increasing; all if left out.
     arguments : sequence of str, optional
         As in `certify`.
-    scan : bool
+    scan : bool, default False
+        Whether to try every listed step in turn.
 
     Returns
     -------

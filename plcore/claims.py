@@ -4,14 +4,18 @@ A `Certificate` is data: the numbers that a search found, and a hash that binds 
 network, one data set and one weight vector.  It comes with no proof; `verification` proves it.
 A file is read as JSON and nothing else, so that reading one never executes anything.
 
+>>> import textwrap
 >>> from plcore.claims import Certificate
 >>> claim = Certificate(
-...     widths=(1, 2, 1), activations=("tanh",), samples=1, digest="0" * 64, argument="plain",
-...     residual=0.1, radii=[1.0], singular_values=[0.5], slack=0.5, curvature=8.0,
-...     step_size=0.125, rate=0.0625, steps=(215, 429),
+...     widths=(1, 2, 1), activations=("tanh",), samples=1, digest="0" * 64,
+...     argument="plain", residual=0.1, radii=[1.0], singular_values=[0.5],
+...     slack=0.5, curvature=8.0, step_size=0.125, rate=0.0625, steps=(215, 429),
 ... )
 >>> Certificate.from_json(claim.to_json()) == claim
 True
+>>> print(textwrap.fill(claim.claims()[1], 76))
+Gradient descent from these weights converges to one, with any step size up
+to 0.125.
 """
 
 from __future__ import annotations
@@ -56,7 +60,7 @@ def digest(problem: Any, w: Any) -> str:
     Parameters
     ----------
     problem : LeastSquares
-        Of which `network`, `X` and `y` are used.
+        Of which ``network``, ``X`` and ``y`` are used.
     w : array_like, shape (p,)
 
     Returns
@@ -112,7 +116,7 @@ class Certificate(Result):
     Statement.  With e the residual and J the Jacobian of the outputs, S = |e|²/n:
 
     * |e(w)| is at most `residual`, and |J(v)ᵀ e(v)| ≥ m_j |e(v)| for every v in B(w, s_j);
-    * `curvature` bounds λ_max(∇²S) on the part of B(w, s_N) where S is at most S(w);
+    * ``curvature`` bounds λ_max(∇²S) on the part of B(w, s_N) where S is at most S(w);
     * residual < (1 − ε) Σ_j m_j (s_j − s_{j−1}), with s_0 = 0 and ε = `slack`.
 
     By Theorem 1.2♯ with (T2), α ≥ (4/n) m_j² on B(w, s_j), there is then a zero of S in
@@ -128,7 +132,7 @@ class Certificate(Result):
     samples : int
         n.
     digest : str
-        What the function `digest` says of the problem and the weights.
+        What `claims.digest` says of the problem and the weights.
     argument : str
         One of `ARGUMENTS`: how the m_j are proved.
     residual : float
@@ -147,6 +151,8 @@ class Certificate(Result):
         δ for η = `step_size`: the loss falls by at least this fraction a step.
     steps : tuple of two int
         Steps of that size after which the loss is at most 1e-6 and 1e-12 of the present one.
+    shown : bool
+        True, as of `NotShown` False.
 
     Raises
     ------
@@ -394,6 +400,8 @@ class NotShown(Result):
         One sentence: the hypothesis that failed, or the inequality that did not come out.
     inequalities : tuple of Inequality
         Each inequality that the argument needs, with its two sides, at the best radius.
+    shown : bool
+        False, as of `Certificate` True.
     """
 
     reason: str

@@ -66,7 +66,7 @@ def setting(
     dimension: int = 20,
     width: int = 10,
 ) -> Setting:
-    """Return the setting of one row: X with entries N(0, 1/d), y with entries N(0, 1).
+    """Return the `Setting` of one row: X with entries N(0, 1/d), y with entries N(0, 1).
 
     Parameters
     ----------
@@ -117,8 +117,10 @@ def output_scales(
     Returns
     -------
     dict
-        The setting's numbers, ``remark``, and for each criterion ``certified``, ``critical``,
-        ``not_refuted`` and ``ratio``, which is certified/critical.
+        * ``depth``, ``activation``, ``width``, ``samples``, ``dimension``, ``seed``;
+        * ``remark``, the output scale that Remark 2.6 asks for;
+        * for each criterion a dict with ``certified``; ``critical`` and, above it,
+          ``not_refuted``, as `CriticalScale` has them; and ``ratio``, certified/critical.
     """
     problem = _problem(one, seed)
     network, X, y = problem.network, problem.X, problem.y
@@ -153,7 +155,7 @@ def output_scales(
 
 
 def sandwich(one: Setting, seed: int, scale: float, effort: float = 1.0) -> dict[str, Any]:
-    """Return bounds on α(w0, r) from below and above at the same radii, for one output scale A.
+    """Return bounds on α(w_0, r) from below and above at the same radii, for one output scale A.
 
     Parameters
     ----------
@@ -167,9 +169,10 @@ def sandwich(one: Setting, seed: int, scale: float, effort: float = 1.0) -> dict
     Returns
     -------
     dict
-        ``scale``, ``loss``, ``radii``, ``lower``, ``upper``, and the quotients
-        ∫√α/(2√S(w0)) of both sides: (T2) is proved where ``proved`` exceeds 1, and refuted where
-        ``refuted`` is at most 1.
+        * ``scale``, A, and ``loss``, S(w_0);
+        * ``radii``, and the bounds ``lower`` and ``upper`` on α there;
+        * ``proved``, ∫√α/(2√S(w_0)) of the lower bounds: (T2) is proved where it exceeds 1;
+        * ``refuted``, the same of the upper bounds: (T2) is refuted where it is at most 1.
     """
     problem = _problem(one, seed)
     network = problem.network
@@ -205,6 +208,13 @@ def step_row(one: Setting, seed: int, factor: float) -> dict[str, Any]:
         As in `output_scales`.
     factor : float
         How far beyond A_cert the start is.
+
+    Returns
+    -------
+    dict
+        * ``depth``, ``activation``, ``seed``, ``factor``, and ``scale``, the output scale;
+        * the fields of `bound_trials.StepTrial`;
+        * ``certified``, ``certified_epsilon`` and ``certified_curvature``.
     """
     problem = _problem(one, seed)
     factor = checks.positive_number(factor, "factor")
@@ -238,6 +248,13 @@ def violation_row(
         The multiples.
     points : int
         At least so many points at each.
+
+    Returns
+    -------
+    dict
+        * ``depth``, ``activation``, ``width``, ``samples``, ``seed``;
+        * ``points`` at all scales together, and ``violations``, those below the bound;
+        * ``least_ratio``, the least quotient of ratio and bound.
     """
     problem = _problem(one, seed)
     proved = certified_output_scale(problem.network, problem.X, problem.y, hidden=_HIDDEN).scale
@@ -276,8 +293,11 @@ def write_study(path: Any, seeds: int = 20, jobs: int = 1) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``rows`` (`output_scales`, for all depths and activations), ``medians`` of their ratios,
-        ``sweeps``, ``sandwich``, ``step_sizes`` and ``violations``; numbers have four digits.
+        * ``rows`` and, along `SWEEPS`, ``sweeps``: lists of what `output_scales` returns;
+        * ``medians`` of the rows' ratios;
+        * ``sandwich``, ``step_sizes``, ``violations``: lists of what the function of a row returns.
+
+        All numbers have four digits.
 
     Raises
     ------

@@ -1,17 +1,17 @@
 """The local PL constant, the criterion of the paper and the integral criterion.
 
-With B(x0, r) the closed Euclidean ball and f ≥ 0,
+With B(x_0, r) the closed Euclidean ball and f ≥ 0,
 
-    (T1)   α(x0, r) = inf { |∇f(x)|²/f(x) : x in B(x0, r), f(x) ≠ 0 },  ∞ if f = 0 on the ball,
-    (1.1)  4 f(x0) < r² α(x0, r)                 for some r > 0   [Chatterjee],
-    (T2)   2 √f(x0) < ∫₀^r √α(x0, s) ds          for some r > 0   [ours].
+    (T1)   α(x_0, r) = inf { |∇f(x)|²/f(x) : x in B(x_0, r), f(x) ≠ 0 },  ∞ if f = 0 on the ball,
+    (1.1)  4 f(x_0) < r² α(x_0, r)                 for some r > 0   [Chatterjee],
+    (T2)   2 √f(x_0) < ∫₀^r √α(x_0, s) ds          for some r > 0   [ours].
 
-α falls as r grows, so that r √α(x0, r) ≤ ∫₀^r √α(x0, s) ds: (1.1) implies (T2).
+α falls as r grows, so that r √α(x_0, r) ≤ ∫₀^r √α(x_0, s) ds: (1.1) implies (T2).
 
 >>> from plcore import criterion, toys
 >>> found = criterion.criterion(toys.ring, [0.9, 0.0])  # f = (x² + y² − 1)²
->>> print(found.verdict, f"4f/(r²α) = {found.kappa:.2f} at r = {found.radius:.2f}")
-holds 4f/(r²α) = 0.22 at r = 0.45
+>>> print(f"{found.verdict}: 4f/(r²α) = {found.kappa:.2f} at {found.radius:.2f}")
+holds: 4f/(r²α) = 0.22 at 0.45
 >>> criterion.criterion(toys.ring, [0.1, 0.0]).verdict
 'fails'
 """
@@ -60,7 +60,11 @@ class PLSearch(Estimate):
 
     Attributes
     ----------
-    point : ndarray, shape (p,)
+    value : float
+        The least ratio found.
+    quantity, method : str
+        What it is and where it comes from.
+    point : numpy.ndarray, shape (p,)
         Where it was found.
     """
 
@@ -108,11 +112,12 @@ def pl_constant_search(
 
     Examples
     --------
-    >>> from plcore import toys
+    >>> import numpy as np
+    >>> from plcore import criterion, toys
     >>> rng = np.random.default_rng(0)
-    >>> found = pl_constant_search(toys.ring, [0.9, 0.0], 0.4, rng)
-    >>> print(f"{found.value:.4f}, and exactly 16 (0.9 − 0.4)² = {16 * 0.5**2:.4f}")
-    4.0000, and exactly 16 (0.9 − 0.4)² = 4.0000
+    >>> found = criterion.pl_constant_search(toys.ring, [0.9, 0.0], 0.4, rng)
+    >>> print(f"{found.value:.4f}")  # exactly: 16 (0.9 − 0.4)² = 4
+    4.0000
     """
     center = one_point(objective, center, "center")
     radius = checks.positive_number(radius, "radius")
@@ -169,12 +174,16 @@ def _quantity(radius: float) -> str:
 
 @dataclass(frozen=True)
 class PLConstant(Result):
-    """Proved enclosures lower ≤ α(x0, r) ≤ upper for a growing family of radii.
+    """Proved enclosures lower ≤ α(x_0, r) ≤ upper for a growing family of radii.
 
     Attributes
     ----------
-    center : ndarray, shape (p,)
-    radii, lower, upper : ndarray, shape (m,)
+    center : numpy.ndarray, shape (p,)
+        x_0.
+    radii : numpy.ndarray, shape (m,)
+        Positive and increasing.
+    lower, upper : numpy.ndarray, shape (m,)
+        The bounds on α at each radius.
     boxes : int
         How many boxes the proof looked at.
     """
@@ -202,7 +211,7 @@ def pl_constant(
     tolerance: float = 1e-3,
     box_limit: int = 400_000,
 ) -> PLConstant:
-    """Enclose α(x0, r) (T1) rigorously, for many radii in one branch and bound.
+    """Enclose α(x_0, r) (T1) rigorously, for many radii in one branch and bound.
 
     Parameters
     ----------
@@ -212,9 +221,9 @@ def pl_constant(
     radii : float or array_like, shape (m,)
         Positive and increasing.
     tolerance : float, default 1e-3
-        Wanted relative gap (absolute: its square, times α at the least radius).
+        Stop when ``upper - lower <= tolerance * upper + tolerance**2 * upper[0]`` at all radii.
     box_limit : int
-        After about this many boxes the gap may stay wider.
+        Stop after about this many boxes; the bounds are then wider, and still proved.
 
     Returns
     -------
@@ -227,8 +236,8 @@ def pl_constant(
 
     Examples
     --------
-    >>> from plcore import toys
-    >>> found = pl_constant(toys.bowl(1.0, 4.0), [1.0, 0.0], [0.5, 1.0])
+    >>> from plcore import criterion, toys
+    >>> found = criterion.pl_constant(toys.bowl(1.0, 4.0), [1.0, 0.0], [0.5, 1.0])
     >>> bool((found.lower <= 4).all() and (4 <= found.upper).all())  # α = 4 min(1, 4)
     True
     """
@@ -278,12 +287,16 @@ def criterion(
     objective : Objective
         With bounds on boxes, as for `pl_constant`.
     start : array_like, shape (p,)
-        The point x0.
+        The point x_0.
     radii : array_like, shape (m,), optional
         Where to look; by default from a fraction of 2f/|∇f|, below which (1.1) cannot hold, to 32
         times that.
     tolerance : float
         As for `pl_constant`.
+
+    Returns
+    -------
+    Criterion
 
     Raises
     ------
@@ -292,8 +305,8 @@ def criterion(
 
     Examples
     --------
-    >>> from plcore import toys
-    >>> found = criterion(toys.quartic, [1.0])  # f = x⁴: no radius will do
+    >>> from plcore import criterion, toys
+    >>> found = criterion.criterion(toys.quartic, [1.0])  # f = x⁴: no radius will do
     >>> found.verdict
     'fails'
     """
@@ -317,9 +330,10 @@ def integral_criterion(
     Examples
     --------
     >>> from plcore import toys
-    >>> start = [0.75, 0.0]
-    >>> criterion(toys.ring, start).verdict, integral_criterion(toys.ring, start).verdict
-    ('fails', 'holds')
+    >>> from plcore.criterion import criterion, integral_criterion
+    >>> tests = criterion, integral_criterion
+    >>> [test(toys.ring, [0.75, 0.0]).verdict for test in tests]
+    ['fails', 'holds']
     """
     value, ratio, constant = _constant_at(objective, start, radii, tolerance)
     return integral_criterion_from_bounds(
@@ -330,7 +344,7 @@ def integral_criterion(
 def _constant_at(
     objective: Any, start: Any, radii: Any, tolerance: float
 ) -> tuple[tuple[float, float], float, PLConstant]:
-    """Return bounds on f(x0), an upper bound on |∇f(x0)|²/f(x0), and α around x0."""
+    """Return bounds on f(x_0), an upper bound on |∇f(x_0)|²/f(x_0), and α around x_0."""
     needs_boxes(objective)
     start = one_point(objective, start, "start")
     box = objective.enclose(start, start).value

@@ -5,11 +5,11 @@ loss of a network all products share one forward and one backward pass, and with
 stay within the vectors whose W_1-part lies in the span of the inputs: the range of ∇²S is there.
 
 >>> from plcore.curvature import bottom_curvature, top_curvature
->>> from plcore.toys import tilted_well
->>> for name, find in [("least", bottom_curvature), ("greatest", top_curvature)]:
-...     print(name, f"{find(tilted_well, [0.0]).value:.2f}")
-least -3.40
-greatest -3.40
+>>> from plcore.toys import double_well
+>>> for find in (bottom_curvature, top_curvature):
+...     print(f"{find(double_well, [0.0, 0.0]).value:.2f}")
+-3.40
+2.00
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 The step-size theorems ask for them.  Quadratics have them in closed form; for the formulas of
 `toys` they are proved by interval arithmetic and branch and bound, and for the squared loss of a
-network by the recursions of `bounds`, to which the functions here are a common door.
+network by the recursions of the module `bounds`, to which the functions here are a common door.
 
 >>> from plcore import derivatives, toys
->>> first, second = derivatives.derivative_bounds(toys.parabola, [1.0], 2.0)  # f = x² on [−1, 3]
+>>> ball = [1.0], 2.0  # the interval [−1, 3]; f = x²
+>>> first, second = derivatives.derivative_bounds(toys.parabola, *ball)
 >>> print(f"{first.value:.3f} {second.value:.3f}")
 6.000 2.000
 """
@@ -33,7 +34,7 @@ _INTERVALS = "interval arithmetic on boxes"
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def derivative_bounds(
     objective: Quadratic | Formula | LeastSquares,
-    centre: Any,
+    center: Any,
     radius: float,
     *,
     tolerance: float = 1e-3,
@@ -46,7 +47,7 @@ def derivative_bounds(
     Parameters
     ----------
     objective : Quadratic, Formula or LeastSquares
-    centre : array_like, shape (p,)
+    center : array_like, shape (p,)
         x.
     radius : float
         r > 0.
@@ -54,17 +55,22 @@ def derivative_bounds(
         For a `Formula`: relative excess over the exact maximum at which the search for it stops,
         if it gets there.  The bounds hold in any case.
 
+    Returns
+    -------
+    tuple of two Bound
+        L1 and L2.
+
     Raises
     ------
     TypeError, ValueError
         If an argument has the wrong type or shape, or is not positive.
     """
-    centre, radius, tolerance = _check(objective, centre, radius, tolerance)
+    center, radius, tolerance = _check(objective, center, radius, tolerance)
     if isinstance(objective, LeastSquares):
-        return bounds.derivative_bounds(objective, centre, radius)
+        return bounds.derivative_bounds(objective, center, radius)
     if isinstance(objective, Quadratic):
         A = objective.matrix
-        first = 2 * float(np.max(np.abs(A @ centre) + radius * np.linalg.norm(A, axis=1)))
+        first = 2 * float(np.max(np.abs(A @ center) + radius * np.linalg.norm(A, axis=1)))
         second = 2 * float(np.abs(A).max())
         reason = "closed form"
     else:
@@ -75,8 +81,8 @@ def derivative_bounds(
         def curvatures(found: Enclosure) -> Interval:
             return _largest_entry(found.hessian, 2)
 
-        first = _greatest(objective, slopes, centre, radius, tolerance)
-        second = _greatest(objective, curvatures, centre, radius, tolerance)
+        first = _greatest(objective, slopes, center, radius, tolerance)
+        second = _greatest(objective, curvatures, center, radius, tolerance)
         reason = _INTERVALS
     return (
         Bound(first, "upper", "L1, first partial derivatives on the ball", reason),
@@ -87,7 +93,7 @@ def derivative_bounds(
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def curvature_bound(
     objective: Quadratic | Formula | LeastSquares,
-    centre: Any,
+    center: Any,
     radius: float,
     *,
     tolerance: float = 1e-3,
@@ -98,21 +104,25 @@ def curvature_bound(
 
     Parameters
     ----------
-    objective, centre, radius, tolerance
+    objective, center, radius, tolerance
         As in `derivative_bounds`.
+
+    Returns
+    -------
+    Bound
 
     Raises
     ------
     TypeError, ValueError
         As `derivative_bounds`.
     """
-    centre, radius, tolerance = _check(objective, centre, radius, tolerance)
+    center, radius, tolerance = _check(objective, center, radius, tolerance)
     if isinstance(objective, LeastSquares):
-        return bounds.curvature_bound(objective, centre, radius)
+        return bounds.curvature_bound(objective, center, radius)
     quantity = "β, λ_max of the Hessian on the sublevel set in the ball"
     if isinstance(objective, Quadratic):
         return Bound(2 * float(objective.eigenvalues[-1]), "upper", quantity, "closed form")
-    level = float(objective.enclose(centre, centre).value.high)
+    level = float(objective.enclose(center, center).value.high)
 
     def curvature(found: Enclosure) -> Interval:
         # Zero where a box lies above the level: it has no part in the maximum.
@@ -123,21 +133,21 @@ def curvature_bound(
             np.where(above, 0.0, np.maximum(eigenvalue.high, 0.0)),
         )
 
-    value = _greatest(objective, curvature, centre, radius, tolerance)
+    value = _greatest(objective, curvature, center, radius, tolerance)
     return Bound(value, "upper", quantity, _INTERVALS)
 
 
 def _check(
-    objective: Any, centre: Any, radius: Any, tolerance: Any
+    objective: Any, center: Any, radius: Any, tolerance: Any
 ) -> tuple[np.ndarray, float, float]:
     if not isinstance(objective, Quadratic | Formula | LeastSquares):
         raise TypeError(
             "objective must be a Quadratic, a Formula or a LeastSquares, "
             f"but is {checks.shown(objective)}."
         )
-    centre = objective.check_point(checks.finite_array(centre, "centre", ndim=1), "centre")
+    center = objective.check_point(checks.finite_array(center, "center", ndim=1), "center")
     return (
-        centre,
+        center,
         checks.positive_number(radius, "radius"),
         checks.fraction(tolerance, "tolerance"),
     )
@@ -146,7 +156,7 @@ def _check(
 def _greatest(
     objective: Formula,
     quantity: Callable[[Enclosure], Interval],
-    centre: np.ndarray,
+    center: np.ndarray,
     radius: float,
     tolerance: float,
 ) -> float:
@@ -161,7 +171,7 @@ def _greatest(
             return np.nextafter(1 / quantity(objective.enclose(points, points)).low, np.inf)
 
     found = least_over_balls(
-        lower, upper, centre, np.array([radius]), tolerance=tolerance, box_limit=200_000
+        lower, upper, center, np.array([radius]), tolerance=tolerance, box_limit=200_000
     )
     least = float(found.lower[0])
     return math.inf if least == 0 else math.nextafter(1 / least, math.inf)

@@ -151,8 +151,9 @@ def gradient_descent(
 
     Examples
     --------
+    >>> from plcore import gradient_descent
     >>> from plcore.toys import parabola  # f = x²: stable up to η = 1
-    >>> runs = gradient_descent(parabola, [1.0], step_size=[0.25, 1.0, 1.5], steps=20)
+    >>> runs = gradient_descent(parabola, [1.0], [0.25, 1.0, 1.5], steps=20)
     >>> print(*(f"{loss:.3g}" for loss in runs.losses[:, -1]))
     9.09e-13 1 1.1e+12
     """

@@ -34,7 +34,7 @@ from .results import Result
 __all__ = ["SOURCES", "STARTS", "Race", "Setting", "median_interval", "race", "seed_list", "sweep"]
 
 STARTS = ("positive", "LeCun", "absolute LeCun", "conditioned LeCun")
-"""The starts (i)–(iv) of Section 3: positive, LeCun, its absolute value, LeCun in a box."""
+"""The starts (i)–(iv) of Section 3, by the names that `race` takes."""
 
 SOURCES = ("gaussian", "digits", "diabetes")
 """Where the data come from: see `Setting`; the last two need scikit-learn."""
@@ -272,6 +272,14 @@ def sweep(
     -------
     list of Race
         One for each setting, in order.
+
+    Examples
+    --------
+    >>> from plcore.experiments import Setting, sweep
+    >>> settings = [Setting(output_scale=A, steps=300) for A in (1.0, 2.0)]
+    >>> small, large = sweep(settings, ["positive"], seeds=2)
+    >>> bool((large.losses[..., -1] < small.losses[..., -1]).all())
+    True
     """
     settings = list(settings)
     if not settings:
@@ -361,6 +369,8 @@ def _train(
 
 def seed_list(seeds: Any) -> tuple[int, ...]:
     """Return the seeds: distinct integers as they are, a number as the first so many.
+
+    For other modules of the package.
 
     Raises
     ------

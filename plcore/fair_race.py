@@ -8,10 +8,11 @@ at equal curvature, with a line search, with momentum and with Adam.  A step siz
 >>> from plcore import fair_race
 >>> setting = fair_race.settings()["n = 5"]
 >>> entries = [
-...     fair_race.enter(setting, start, "common step", seeds=6) for start in ("positive", "LeCun")
+...     fair_race.enter(setting, start, "common step", seeds=6)
+...     for start in ("positive", "LeCun")
 ... ]
 >>> low, middle, high = fair_race.speed_up(*entries)
->>> bool(low > 2)  # at the common step the positive start is at least twice as fast
+>>> bool(low > 2)  # the positive start is at least twice as fast
 True
 """
 
@@ -110,6 +111,10 @@ def settings(*, large: bool = False) -> dict[str, Setting]:
     ----------
     large : bool, default False
         Whether to add the widths 100, 500 and 1000 and all 442 diabetes patients.
+
+    Returns
+    -------
+    dict of str to Setting
     """
     base, large = Setting(steps=_MOST_STEPS), checks.flag(large, "large")
 
@@ -283,7 +288,7 @@ def study(
 
     Parameters
     ----------
-    path : path, optional
+    path : str or path-like, optional
         A JSON file to write; `read` reads it.
     seeds : int, default 20
         The number of seeds.

@@ -95,10 +95,11 @@ def gradient_flow(
 
     Examples
     --------
+    >>> from plcore.flow import gradient_flow
     >>> from plcore.toys import ring
     >>> flow = gradient_flow(ring, [0.5, 0.0])  # f = (x² + y² − 1)²
-    >>> print(flow.reason, flow.points[-1].round(4), f"length {flow.lengths[-1]:.4f}")
-    tolerance [1. 0.] length 0.5000
+    >>> print(flow.points[-1].round(4), f"length {flow.lengths[-1]:.4f}", flow.reason)
+    [1. 0.] length 0.5000 tolerance
     """
     checks.instance(objective, Objective, "objective")
     start = objective.check_point(start, "start")
@@ -182,6 +183,11 @@ def gradient_flows(objective: Objective, starts: Any, **options: Any) -> list[Fl
         The starting points.
     **options
         Those of `gradient_flow`.
+
+    Returns
+    -------
+    list of FlowResult
+        One for each start.
 
     Raises
     ------

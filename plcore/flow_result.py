@@ -1,7 +1,7 @@
 """A computed gradient flow, and whether it kept the bounds of Theorem 1.1.
 
 >>> from plcore.flow_result import reach
->>> reach(1.0, 4.0)  # f(x_0) = 1, α = 4: from x_0 = 1 on f = x², the flow covers all of [0, 1]
+>>> reach(1.0, 4.0)  # f = x² from x_0 = 1, α = 4: the flow covers [0, 1]
 1.0
 """
 
@@ -26,11 +26,14 @@ KNOWN = 0.01  # error of log f beyond which a record is not compared
 def reach(loss: float, alpha: float) -> float:
     """Return r* = 2√(f(x_0)/α), which the whole flow's length does not exceed.
 
-    Statement: if |∇f|² ≥ αf on B(x_0, r) and r* < r, the criterion (1.1), then gradient flow
+    Statement.  If |∇f|² ≥ αf on B(x_0, r) and r* < r, the criterion (1.1), then gradient flow
     from x_0 has length at most r*, so that it stays in B(x_0, r*).
-    Assumptions: f in C², f ≥ 0.
-    Constant: 2; attained by f(x) = |x|².
-    Reference: Theorem 1.1 of the paper with r in place of r*; the sharper form and its short
+
+    Assumptions.  f in C², f ≥ 0.
+
+    Constants.  2, attained by f(x) = |x|².
+
+    Reference.  Theorem 1.1 of the paper with r in place of r*; the sharper form and its short
     proof are ours, in the chapter on gradient flow.
 
     Parameters
@@ -51,18 +54,21 @@ def reach(loss: float, alpha: float) -> float:
 
 @dataclass(frozen=True)
 class Piece:
-    """The solver's interpolant over one step, with the units of its variables."""
+    """The solver's interpolant over one step, with the units of its variables.
+
+    For other modules of the package.
+    """
 
     origin: float
     clock: float
-    centre: np.ndarray
+    center: np.ndarray
     unit: float
     interpolant: Any
 
     def at(self, times: np.ndarray) -> np.ndarray:
         """The points at `times`, shape (len(times), p)."""
         state = self.interpolant((times - self.origin) / self.clock)
-        return self.centre + self.unit * state[:-2].T
+        return self.center + self.unit * state[:-2].T
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,7 @@ class FlowResult(Result):
     losses, rates : numpy.ndarray, shape (m,)
         f and the PL ratio |∇f|²/f, which is the rate −d log f/dt.
     points : numpy.ndarray, shape (m, p)
+        φ at these times.
     lengths : numpy.ndarray, shape (m,)
         Length of the path so far, integrated with the flow.
     exponents : numpy.ndarray, shape (m,)
@@ -265,14 +272,17 @@ class FlowResult(Result):
     def check(self, alpha: float, radius: float | None = None) -> FlowCheck:
         """Compare the flow with the bounds of Theorem 1.1.
 
-        Statement: under the criterion (1.1), 4f(x_0) < r²α with α = α(x_0, r), gradient flow
+        Statement.  Under the criterion (1.1), 4f(x_0) < r²α with α = α(x_0, r), gradient flow
         stays in B(x_0, r), converges to a zero x* of f there, and f(φ(t)) ≤ e^{−αt} f(x_0),
         |φ(t) − x*| ≤ r e^{−αt/2}.  Moreover (ours) what is left of its length at time t is at most
         (2/√α)√f(φ(t)).
-        Assumptions: f in C², f ≥ 0; `alpha` at most α(x_0, r).
-        Constant: the rate α and the factor 2; all three bounds are attained by f(x) = |x|² when
+
+        Assumptions.  f in C², f ≥ 0; `alpha` at most α(x_0, r).
+
+        Constants.  The rate α and the factor 2; all three bounds are attained by f(x) = |x|² when
         r = r*.
-        Reference: Theorem 1.1 of the paper.
+
+        Reference.  Theorem 1.1 of the paper.
 
         The theorem's inequalities hold for the exact flow from each record to the next, so that
         only the local error of each step has to be allowed for: in the point, the tolerance that
@@ -289,6 +299,15 @@ class FlowResult(Result):
         ------
         TypeError, ValueError
             If `alpha` or `radius` is not a positive number.
+
+        Examples
+        --------
+        >>> from plcore import toys
+        >>> from plcore.flow import gradient_flow
+        >>> flow = gradient_flow(toys.parabola, [1.0])  # f = x², where α = 4
+        >>> found = flow.check(4.0)
+        >>> print(found.holds, f"{found.rate_ratio:.3f} {found.length_ratio:.3f}")
+        True 1.000 1.000
         """
         alpha = checks.positive_number(alpha, "alpha")
         least = reach(float(self.losses[0]), alpha)

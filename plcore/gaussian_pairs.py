@@ -6,6 +6,12 @@ what the infinite-width limits of networks are made of.
 Smooth activations are integrated by the trapezoidal rule, which converges exponentially for what
 is analytic in a strip (Trefethen and Weideman 2014).  Where σ or a derivative jumps at zero, the
 plane is cut along u = 0 and v = 0, and each sector gets Gauss rules in polar coordinates.
+
+>>> from plcore import activations
+>>> from plcore.gaussian_pairs import gaussian_product
+>>> value, error = gaussian_product(activations.tanh, 0, 1.0, 1.0, [0.0, 0.5, 1.0])
+>>> print(value.round(4), bool(error.max() < 1e-12))
+[0.     0.1863 0.3943] True
 """
 
 from __future__ import annotations
@@ -37,7 +43,15 @@ _ULPS = 4 * np.finfo(np.float64).eps  # rounding of a correlation
 
 
 class Rule(NamedTuple):
-    """A resolution, and whether correlations are moved by a few units in the last place."""
+    """How fine a quadrature is.  For other modules of the package.
+
+    Attributes
+    ----------
+    level : int
+        Nodes to a unit of length.
+    moved : bool
+        Whether correlations are moved by a few units in the last place.
+    """
 
     level: int
     moved: bool
@@ -65,7 +79,10 @@ def _radius(rule: Rule) -> tuple[np.ndarray, np.ndarray]:
 def moment(
     activation: Activation, order: int, power: int, variance: np.ndarray, rule: Rule
 ) -> np.ndarray:
-    """Return E σ⁽ᵏ⁾(u)^power for u ~ N(0, variance), entry by entry, k = `order`; trusted."""
+    """Return E σ⁽ᵏ⁾(u)^power for u ~ N(0, variance), entry by entry, with k = `order`.
+
+    For other modules of the package: the arguments are not checked.
+    """
     nodes, weights = _line(activation, rule)
     values = activation.functions[order](np.sqrt(variance)[..., None] * nodes)
     return values**power @ weights
@@ -81,7 +98,7 @@ def product(
 ) -> np.ndarray:
     """Return E[σ⁽ᵏ⁾(u) σ⁽ᵏ⁾(v)] for (u, v) ~ N(0, [[first, c], [c, second]]), k = `order`.
 
-    Trusted vectors, one entry for each pair.
+    For other modules of the package: vectors, one entry for each pair, that are not checked.
     """
     function = activation.functions[order]
     u, v = np.sqrt(first), np.sqrt(second)
@@ -144,7 +161,7 @@ def _on_sectors(
 
 
 def normalizer(activation: Activation, rule: Rule) -> float:
-    """Return c_σ at one resolution; see `normalization`."""
+    """Return c_σ at one resolution; see `normalization`.  For other modules of the package."""
     square = float(moment(activation, 0, 2, np.ones(1), rule)[0])
     if not 0 < square < math.inf:
         raise ValueError(
@@ -167,6 +184,7 @@ def normalization(activation: Activation) -> Estimate:
     Examples
     --------
     >>> from plcore import activations
+    >>> from plcore.gaussian_pairs import normalization
     >>> round(float(normalization(activations.relu)), 12)
     2.0
     """
@@ -205,6 +223,7 @@ def gaussian_product(
     The slopes of the ReLU at a right angle: both are one in a quarter of the plane.
 
     >>> from plcore import activations
+    >>> from plcore.gaussian_pairs import gaussian_product
     >>> value, error = gaussian_product(activations.relu, 1, 1.0, 1.0, 0.0)
     >>> round(float(value), 12), bool(error < 1e-12)
     (0.25, True)
@@ -240,7 +259,8 @@ def gaussian_product(
 def refined(run: Callable[[Rule], np.ndarray], tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """Raise the resolution until two neighbours agree to `tolerance` times the greatest entry.
 
-    The errors are entry by entry; where rounding stands in the way, the last level is kept.
+    The errors are entry by entry; where rounding stands in the way, the last level is kept.  For
+    other modules of the package.
     """
     coarse = run(Rule(_LEVELS[0], True))
     for level, last in zip(_LEVELS[1:], (*_LEVELS[2:], None), strict=True):

@@ -109,6 +109,8 @@ class StepSize(Result):
         The length of the run is at most this, and less than `radius`; ∞ if a hypothesis fails.
     curvature : float
         The bound C on the second derivative along every segment of the run.
+    distance_decay : tuple of (float, float)
+        Pairs (c, q) with |x_k − x*| ≤ c q^k, each.
     """
 
     theorem: str = field(metadata={"show": False})
@@ -121,9 +123,7 @@ class StepSize(Result):
     radius: float
     reach: float
     curvature: float
-    distance_decay: tuple[tuple[float, float], ...] = field(
-        repr=False, metadata={"show": False}
-    )  # pairs (c, q): |x_k − x*| ≤ c q^k, each
+    distance_decay: tuple[tuple[float, float], ...] = field(repr=False, metadata={"show": False})
 
     @property
     def applies(self) -> bool:
@@ -198,6 +198,16 @@ class StepSize(Result):
         ------
         ValueError
             If a hypothesis of the theorem fails, the shapes do not fit, or a value is not finite.
+
+        Examples
+        --------
+        >>> from plcore import gradient_descent, toys
+        >>> from plcore.step_sizes import sharp_step_size
+        >>> said = sharp_step_size(1.0, 4.0, 3.0, curvature=2.0)  # f = x² from x_0 = 1
+        >>> eta = said.step_size
+        >>> run = gradient_descent(toys.parabola, [1.0], eta, 20, record_path=True)
+        >>> said.check(run.losses, run.path).holds
+        True
         """
         if not self.applies:
             failed = "; ".join(h.statement for h in self.hypotheses if not h.holds)

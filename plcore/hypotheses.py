@@ -39,7 +39,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One hypothesis: what is asked for, whether it holds, and what was found, as a sentence."""
+    """One hypothesis of a theorem.
+
+    Attributes
+    ----------
+    name : str
+        What is asked for.
+    holds : bool
+        Whether it holds.
+    detail : str
+        What was found, as a sentence.
+    """
 
     name: str
     holds: bool
@@ -130,6 +140,10 @@ def input_spectrum(X: np.ndarray) -> InputSpectrum:
     ----------
     X : array_like, shape (n, d)
 
+    Returns
+    -------
+    InputSpectrum
+
     Raises
     ------
     TypeError, ValueError
@@ -137,6 +151,7 @@ def input_spectrum(X: np.ndarray) -> InputSpectrum:
 
     Examples
     --------
+    >>> from plcore.hypotheses import input_spectrum
     >>> input_spectrum([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]]).rank
     2
     """
@@ -151,7 +166,10 @@ def input_spectrum(X: np.ndarray) -> InputSpectrum:
 def one_data_set(
     network: FeedForward, X: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return checked inputs (n, d) and targets (n,) that belong together."""
+    """Return checked inputs (n, d) and targets (n,) that belong together.
+
+    For other modules of the package.
+    """
     checks.instance(network, FeedForward, "network")
     X = network.check_inputs(checks.finite_array(X, "X", ndim=2))
     y = checks.finite_array(y, "y", ndim=1)

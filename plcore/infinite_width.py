@@ -7,6 +7,14 @@ In their parameterization (N(0, 1) weights, width m, c_σ = 1/E σ(g)², g stand
 
 f = aᵀh_L, the last hidden layer's block of the tangent kernel tends to a matrix K^L as m → ∞.
 Every entry of it comes from expectations of products under centred Gaussian pairs.
+
+>>> from plcore import activations
+>>> from plcore.infinite_width import fully_connected_gram, residual_gram
+>>> X = [[1.0, 0.0], [0.0, 1.0]]
+>>> for gram in (fully_connected_gram, residual_gram):
+...     print(gram(X, activations.relu, 2).matrix[0].round(4))
+[1.    0.192]
+[0.125 0.024]
 """
 
 from __future__ import annotations
@@ -222,7 +230,9 @@ def fully_connected_gram(
     --------
     Two orthogonal inputs, one hidden layer of ReLUs: K is the identity.
 
+    >>> import numpy as np
     >>> from plcore import activations
+    >>> from plcore.infinite_width import fully_connected_gram
     >>> fully_connected_gram(np.eye(2), activations.relu, 1).matrix.round(12)
     array([[1., 0.],
            [0., 1.]])
@@ -255,17 +265,14 @@ def residual_gram(
     ν^ℓ = ν^{ℓ−1} + s E σ(u); at the end K^L_ij = s² K^{L−1}_ij E[σ′(u)σ′(v)].  The means ν matter:
     the entries of h_{ℓ−1} share them with those of σ(W_ℓ h_{ℓ−1}).
 
+    What it returns and raises is as in `fully_connected_gram`.
+
     Parameters
     ----------
     X, activation, depth, tolerance
         As in `fully_connected_gram`; depth 1 has no shortcut and is the fully connected network.
     residual_scale : float, default 1
         c_res > 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument has the wrong type, shape or range.
     """
     K, depth, tolerance = _checked(X, activation, depth, tolerance, 2)
     scale = checks.positive_number(residual_scale, "residual_scale") / depth
@@ -290,6 +297,8 @@ def convolutional_gram(
     D(K)_{ip,jr} = Σ_o K_{i p+o, j r+o}, for (u, v); only equal positions enter the last step,
     K^L_ij = s² Σ_p D(K^{L−1})_{ip,jp} E[σ′(u)σ′(v)], because the a_p are independent.
 
+    What it returns and raises is as in `fully_connected_gram`.
+
     Parameters
     ----------
     X : array_like, shape (n, channels, positions)
@@ -297,11 +306,6 @@ def convolutional_gram(
         As in `residual_gram`.
     patch : int, default 3
         q, odd.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument has the wrong type, shape or range.
     """
     K, depth, tolerance = _checked(X, activation, depth, tolerance, 3)
     patch = checks.positive_integer(patch, "patch")

@@ -147,9 +147,10 @@ def conditioned_lecun(
 
     Examples
     --------
-    >>> from plcore.activations import tanh
-    >>> network = FeedForward((2, 3, 1), tanh)
-    >>> start = conditioned_lecun(network, 0.5, np.random.default_rng(0))
+    >>> import numpy as np
+    >>> from plcore import FeedForward, activations, initialization
+    >>> network = FeedForward((2, 3, 1), activations.tanh)
+    >>> start = initialization.conditioned_lecun(network, 0.5, np.random.default_rng(0))
     >>> weight = network.layers(start)[1][0]
     >>> bool(((weight >= 0.5) & (weight <= 1.0)).all())
     True

@@ -11,9 +11,10 @@ by the factor 1 ± 2⁻⁴⁰, which is 4096 units.
 
 >>> from plcore.intervals import Interval
 >>> x = Interval(-1.0, 2.0)
->>> square, product = x * x, x * (x + 1)  # the latter wider than [−1/4, 6]: x stands there twice
->>> print(f"[{square.low:.4g}, {square.high:.4g}] [{product.low:.4g}, {product.high:.4g}]")
-[0, 4] [-3, 6]
+>>> for found in (x * x, x * (x + 1)):  # x (x + 1) fills [−1/4, 6]
+...     print(f"[{found.low:.4g}, {found.high:.4g}]")
+[0, 4]
+[-3, 6]
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ class Interval:
     ----------
     low, high : array_like
         The ends, broadcast against each other; `high` is `low` if not given.
+
+    Attributes
+    ----------
+    low, high : numpy.ndarray
+        The ends, of one shape.
 
     Raises
     ------
@@ -272,7 +278,10 @@ def _extremes(operation: np.ufunc, left: Interval, right: Interval) -> Interval:
 
 
 def whole_exponent(exponent: Any) -> int:
-    """Return an exponent as an int; anything but a whole number is a TypeError."""
+    """Return an exponent as an int; anything but a whole number is a TypeError.
+
+    For other modules of the package.
+    """
     if isinstance(exponent, int | np.integer) and not isinstance(exponent, bool):
         return int(exponent)
     raise TypeError(f"A power needs a whole number as its exponent, but got {exponent!r}.")
@@ -301,7 +310,7 @@ OPERATORS: dict[np.ufunc, Callable[..., Any]] = {
 
 
 def refuse(ufunc: np.ufunc, method: str) -> NoReturn:
-    """Raise a TypeError: the numpy function has no enclosure."""
+    """Raise a TypeError: the numpy function has no enclosure.  For other modules of the package."""
     call = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
     raise TypeError(
         f"numpy.{call} cannot be enclosed; a formula may use +, -, *, /, whole powers and "

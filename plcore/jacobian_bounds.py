@@ -2,7 +2,7 @@
 
 Each function returns m(s) with σ_min(J(v)) ≥ m(s) for every v in B(w, s).  With e the residual,
 
-    (T7)  |e(w)| < ∫₀^r m(s) ds
+    (T7)  |e(w)| < (1 − ε) ∫₀^r m(s) ds   for some ε in (0, 1)
 
 then puts a zero of the squared loss within r of w, and descent from w converges to one.
 
@@ -135,6 +135,7 @@ def splits(depth: int) -> np.ndarray:
 
     Examples
     --------
+    >>> from plcore.jacobian_bounds import splits
     >>> len(splits(2)), len(splits(3))
     (64, 136)
     """
@@ -234,7 +235,7 @@ def _signal_change(
 
 
 def any_n(problem: LeastSquares, w: Any, radii: Any) -> np.ndarray:
-    """Return the least eigenvalue of the symmetrised second-order expansion of J at w, at least 0.
+    """Return the least eigenvalue of the symmetrized second-order expansion of J at w, at least 0.
 
     Statement.  σ_min(J(v)) ≥ m(s) for every v in B(w, s).
 
@@ -254,7 +255,10 @@ def any_n(problem: LeastSquares, w: Any, radii: Any) -> np.ndarray:
 
 @np.errstate(over="ignore", invalid="ignore")
 def expanded(problem: LeastSquares, w: np.ndarray) -> Expansion | None:
-    """Return the expansion at a checked w; None if J(w) has not full row rank."""
+    """Return the expansion at a checked w; None if J(w) has not full row rank.
+
+    For other modules of the package.
+    """
     check_expandable(problem)
     if problem.size > problem.dimension:
         return None
@@ -263,7 +267,10 @@ def expanded(problem: LeastSquares, w: np.ndarray) -> Expansion | None:
 
 
 def check_expandable(problem: LeastSquares) -> None:
-    """Refuse with a ValueError what `any_n` cannot say anything about."""
+    """Refuse with a ValueError what `any_n` cannot say anything about.
+
+    For other modules of the package.
+    """
     for activation in problem.network.activations:
         if not math.isfinite(third_derivative_bound(activation)):
             raise ValueError(
@@ -286,9 +293,9 @@ def check_expandable(problem: LeastSquares) -> None:
 
 @np.errstate(over="ignore", invalid="ignore")
 def expansion_bounds(expansion: Expansion, radii: np.ndarray, rounds: int = ROUNDS) -> np.ndarray:
-    """Return m(s) of `any_n` for checked radii."""
+    """Return m(s) of `any_n` for checked radii.  For other modules of the package."""
     return _monotone(expansion.least_singular_values(radii, rounds))
 
 
-#: Each bound by the name of the argument that rests on it.
 BOUNDS = {"plain": plain, "first layer": first_layer, "any n": any_n}
+"""Each bound by the name of the argument that rests on it."""

@@ -3,6 +3,16 @@
 With J(w) = U Σ Vᵀ the singular value decomposition, UᵀJ(v)V = Σ + T[δ] + R(δ) for v = w + δ.
 T[δ] is linear in δ and known exactly; `Expansion` bounds the quadratic forms of both terms by
 n × n matrices, so that a lower bound on σ_min(J(v)) is the least eigenvalue of a matrix.
+
+>>> import numpy as np
+>>> from plcore import FeedForward, activations, initialization
+>>> from plcore.jacobian_expansion import CentreValues, Expansion
+>>> network = FeedForward((3, 5, 1), activations.tanh)
+>>> w = initialization.positive(network, output_scale=2.0)
+>>> expansion = Expansion(CentreValues(network, w, np.eye(3)))
+>>> least = expansion.least_singular_values(np.array([0.01, 0.1]))
+>>> bool(least[1] < least[0] < expansion.singular_values[0])
+True
 """
 
 from __future__ import annotations
@@ -18,7 +28,7 @@ from .network import FeedForward
 
 __all__ = ["ROUNDS", "CentreValues", "Expansion", "third_derivative_bound"]
 
-# Rounds of alternating minimisation over the free parameters of a bound.
+# Rounds of alternating minimization over the free parameters of a bound.
 ROUNDS = 24
 _MOST_NUMBERS = 2**26
 
@@ -41,6 +51,7 @@ def third_derivative_bound(activation: Activation) -> float:
     Examples
     --------
     >>> from plcore import activations
+    >>> from plcore.jacobian_expansion import third_derivative_bound
     >>> third_derivative_bound(activations.tanh)
     2.0
     """
@@ -291,7 +302,7 @@ class Expansion:
     def least_singular_values(self, radii: np.ndarray, rounds: int = ROUNDS) -> np.ndarray:
         """Return lower bounds on σ_min(J(v)) over B(w, s), one for each radius; may be negative.
 
-        The free parameters c and a come from `rounds` rounds of alternating minimisation: for a
+        The free parameters c and a come from `rounds` rounds of alternating minimization: for a
         density matrix ρ near the lowest eigenvector, the best are c_b = √(tr ρG_b / ρ_bb) and
         a_k = √(tr ρN_k).  Any values are valid; the best bound of all rounds is returned.
         """

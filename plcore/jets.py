@@ -133,6 +133,10 @@ def jets(variables: Sequence[Scalar], *, order: int = 2) -> tuple[Jet, ...]:
         One for each coordinate.
     order : {1, 2}, default 2
         Whether to carry the Hessian.
+
+    Returns
+    -------
+    tuple of Jet
     """
     count = len(variables)
     one: Any = 1.0

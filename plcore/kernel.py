@@ -6,10 +6,12 @@ never formed: the cost is n² Σ d_ℓ and the memory n² + n Σ d_ℓ for each 
 >>> import numpy as np, plcore
 >>> from plcore import kernel
 >>> network = plcore.FeedForward((3, 4, 1), plcore.activations.tanh)
->>> w, X = plcore.initialization.lecun(network, np.random.default_rng(0)), np.eye(3)
+>>> X = np.eye(3)
+>>> w = plcore.initialization.lecun(network, np.random.default_rng(0))
 >>> exact = kernel.least_eigenvalue(kernel.tangent_kernel(network, w, X))
->>> bounds = kernel.paper_lower_bound(network, w, X), kernel.schur_lower_bound(network, w, X)
->>> print(" <= ".join(f"{value:.2f}" for value in (*bounds, exact)))
+>>> paper = kernel.paper_lower_bound(network, w, X)
+>>> schur = kernel.schur_lower_bound(network, w, X)
+>>> print(f"{paper:.2f} <= {schur:.2f} <= {exact:.2f}")
 0.19 <= 0.21 <= 0.40
 """
 
@@ -84,7 +86,10 @@ def tangent_kernel(network: FeedForward, w: Any, X: Any) -> np.ndarray:
 
 
 def trusted_kernel(network: FeedForward, w: np.ndarray, X: np.ndarray) -> np.ndarray:
-    """Return K(w), shape ``(..., n, n)``, for arguments that have been checked."""
+    """Return K(w), shape ``(..., n, n)``, for arguments that have been checked.
+
+    For other modules of the package.
+    """
     runs, n, shared = np.broadcast_shapes(w.shape[:-1], X.shape[:-2]), X.shape[-2], X.ndim == 2
     checks.room((*runs, n, n), "The kernel")
     K = np.empty((*runs, n, n))

@@ -4,11 +4,14 @@ The event is E_a ∩ F_τ: every entry of W_2 … W_L lies in [a, 2a], and |W_1|
 condition (T8) links a and τ, it implies the criterion (1.1) with r = a/2.  Its probability is
 positive and may be far below the least double, so it is computed and shown as a logarithm.
 
->>> import plcore
->>> from plcore.lecun_event import event_probability
->>> network = plcore.FeedForward((2, 3, 1), plcore.activations.tanh)
->>> print(f"10^{event_probability(network, low=5.0, norm_bound=0.1).log10:.1f}")
-10^-59.7
+>>> import numpy as np
+>>> from plcore import FeedForward, activations, lecun_event
+>>> network = FeedForward((3, 4, 1), activations.smooth_leaky_relu(0.5))
+>>> event = lecun_event.best_event(network, np.eye(3), [1.0, -1.0, 2.0])
+>>> rng = np.random.default_rng(0)
+>>> start = lecun_event.sample_event(network, event.low, event.norm_bound, rng)
+>>> print(f"10^{event.log10:.1f}", start.shape)
+10^-73.0 (21,)
 """
 
 from __future__ import annotations
@@ -191,6 +194,10 @@ def lecun_condition(
     norm_bound : float
         τ > 0.
 
+    Returns
+    -------
+    LecunCondition
+
     Raises
     ------
     TypeError, ValueError
@@ -283,6 +290,10 @@ def event_probability(network: FeedForward, low: float, norm_bound: float) -> Ev
     low, norm_bound : float
         a and τ, positive (else a TypeError or ValueError).
 
+    Returns
+    -------
+    EventProbability
+
     Raises
     ------
     OverflowError
@@ -310,6 +321,10 @@ def best_event(network: FeedForward, X: Any, y: Any) -> EventProbability:
     For each a the best τ is the largest; a is searched on a grid up to where P(E_a) alone is
     below the best found.  Parameters and errors are those of `lecun_condition`; targets that are
     all zero are refused, because then every a > 0 will do.
+
+    Returns
+    -------
+    EventProbability
     """
     logs = _logs(network, X, y)
     if logs.target == -math.inf:

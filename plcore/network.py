@@ -4,6 +4,13 @@ A `FeedForward` is frozen and holds no parameters.  Parameters are one flat vect
 by layer: the entries of W₁ row by row, then b₁, then W₂, b₂, and so on; W_ℓ is d_ℓ × d_{ℓ−1}.
 Leading axes of a parameter array are independent runs.  Inside, samples come last: activations are
 ``(..., width, n)``, so that one matrix product serves all samples of all runs.
+
+>>> from plcore import FeedForward, activations
+>>> network = FeedForward((2, 3, 1), activations.tanh)
+>>> hidden = [[1, 0], [0, 1], [1, 1]], [0, 0, 0]
+>>> w = network.pack([hidden, ([[1, 1, -1]], [0.5])])
+>>> print(network.parameter_count, network.forward(w, [[0, 0], [1, 2]]).round(4))
+13 [0.5    1.2306]
 """
 
 from __future__ import annotations
@@ -81,14 +88,6 @@ class FeedForward:
     ValueError
         If there are fewer than three widths, one is not positive, the last is not 1, or the number
         of activations does not fit.
-
-    Examples
-    --------
-    >>> from plcore.activations import tanh
-    >>> network = FeedForward((2, 3, 1), tanh)
-    >>> w = network.pack([([[1, 0], [0, 1], [1, 1]], [0, 0, 0]), ([[1, 1, -1]], [0.5])])
-    >>> print(network.parameter_count, network.forward(w, [[0, 0], [1, 2]]).round(4))
-    13 [0.5    1.2306]
     """
 
     widths: tuple[int, ...]
@@ -184,7 +183,7 @@ class FeedForward:
         Raises
         ------
         TypeError
-            If `layers` is not a sequence of pairs, or an array is not one of real numbers.
+            If ``layers`` is not a sequence of pairs, or an array is not one of real numbers.
         ValueError
             If the number of layers or a shape does not fit, or an entry is not finite.
         """
@@ -260,7 +259,10 @@ class FeedForward:
         return checks.within_range(self.propagate(*self.check_pair(w, X)).outputs, "The output")
 
     def propagate(self, w: np.ndarray, X: np.ndarray) -> Trace:
-        """Run the forward pass and keep what backward passes need; arguments are trusted."""
+        """Return a `Trace`: the forward pass, and what backward passes need.
+
+        The arguments are not checked.
+        """
         layers = self.layers(w)
         h = _transposed(X)
         inputs, preactivations, slopes = [], [], []

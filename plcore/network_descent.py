@@ -17,7 +17,8 @@ with the objective's own gradient, to rounding.  What makes it fast:
 >>> import numpy as np, plcore
 >>> network = plcore.FeedForward((2, 4, 1), plcore.activations.tanh)
 >>> problem = plcore.LeastSquares(network, np.eye(2), [1.0, -1.0])
->>> starts = plcore.initialization.lecun(network, np.random.default_rng(0), runs=3)
+>>> rng = np.random.default_rng(0)
+>>> starts = plcore.initialization.lecun(network, rng, runs=3)
 >>> quick = plcore.network_descent.descend(problem, starts, 0.1, steps=100)
 >>> plain = plcore.gradient_descent(problem, starts, 0.1, 100, record_path=True)
 >>> np.allclose(quick[0], plain.losses, rtol=1e-10)

@@ -1,15 +1,17 @@
 """Objectives: nonnegative C² functions f on R^p with value, gradient and Hessian action.
 
-A subclass writes the trusted methods with a leading underscore; the public ones convert and check
-their arguments and then call those.  Leading axes of a point are independent points.
+The public methods convert and check their arguments; what a subclass writes is in `Objective`.
+Leading axes of a point are independent points.
 
 Where numbers become too big for float64, f(x) is returned as ∞, derivatives are an OverflowError,
 and NaN is never returned.
 
 >>> from plcore.objectives import Quadratic
 >>> bowl = Quadratic([[1.0, 0.0], [0.0, 4.0]])
->>> print(bowl.value([1.0, 1.0]), bowl.gradient([1.0, 1.0]), bowl.ratio([[1, 0], [0, 1]]))
-5.0 [2. 8.] [ 4. 16.]
+>>> print(bowl.value([1.0, 1.0]), bowl.gradient([1.0, 1.0]))
+5.0 [2. 8.]
+>>> print(bowl.ratio([[1.0, 0.0], [0.0, 1.0]]))  # of two points
+[ 4. 16.]
 """
 
 from __future__ import annotations
@@ -29,10 +31,29 @@ __all__ = ["LeastSquares", "Objective", "Quadratic"]
 class Objective(ABC):
     """A nonnegative C² objective f: R^p → [0, ∞).
 
+    A subclass sets `dimension` and writes two methods, which are called with checked float64
+    arrays of shape ``(..., p)``: ``_value_and_gradient(x)`` returns f(x) and ∇f(x), of shapes
+    ``(...)`` and ``(..., p)``, and ``_hessian_vector(x, v)`` returns ∇²f(x) v.
+
     Attributes
     ----------
     dimension : int
         The number p of coordinates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from plcore.objectives import Objective
+    >>> class Quartic(Objective):  # f = |x|⁴
+    ...     dimension = 2
+    ...     def _value_and_gradient(self, x):
+    ...         square = np.square(x).sum(axis=-1)
+    ...         return square**2, 4 * square[..., None] * x
+    ...     def _hessian_vector(self, x, v):
+    ...         square = np.square(x).sum(axis=-1)[..., None]
+    ...         return 4 * square * v + 8 * (x * v).sum(axis=-1)[..., None] * x
+    >>> Quartic().ratio([1.0, 1.0])  # 16 |x|²
+    array(32.)
     """
 
     dimension: int
@@ -139,7 +160,8 @@ class Objective(ABC):
 class Quadratic(Objective):
     """f(x) = xᵀAx for a symmetric positive semidefinite matrix A.
 
-    Its PL ratio is at least 4 λ_min(A), with equality in the lowest eigendirection.
+    Its PL ratio is at least 4 λ_min(A), with equality in the lowest eigendirection.  An
+    `Objective`: value, gradient, ratio and the rest are described there.
 
     Parameters
     ----------
@@ -180,7 +202,8 @@ class LeastSquares(Objective):
     """The squared loss S(w) = (1/n) Σ_i (y_i − f(x_i, w))² of a network on data (2.2).
 
     Everything is derived from the residual e_i = f(x_i, w) − y_i and the action of the Jacobian J:
-    S = |e|²/n, ∇S = (2/n) Jᵀe, and the kernel K = J Jᵀ comes from (T4).
+    S = |e|²/n, ∇S = (2/n) Jᵀe, and the kernel K = J Jᵀ comes from (T4).  An `Objective`: value,
+    gradient, ratio and the rest are described there.
 
     Parameters
     ----------
@@ -192,6 +215,8 @@ class LeastSquares(Objective):
 
     Attributes
     ----------
+    network : FeedForward
+        As given.
     X, y : numpy.ndarray
         Copies of the data, read-only.
     dimension : int
@@ -206,14 +231,14 @@ class LeastSquares(Objective):
 
     Examples
     --------
-    >>> from plcore.activations import tanh
-    >>> from plcore.initialization import positive
-    >>> problem = LeastSquares(FeedForward((2, 4, 1), tanh), np.eye(2), [1.0, -1.0])
-    >>> w = positive(problem.network, output_scale=1.0)
-    >>> least = np.linalg.eigvalsh(problem.kernel(w))[0]
-    >>> bound = 4 / problem.size * least
-    >>> print(f"S = {problem.value(w):.1f}, |∇S|²/S = {problem.ratio(w):.1f} >= {bound:.1f}")
-    S = 1.0, |∇S|²/S = 8.0 >= 8.0
+    >>> import numpy as np
+    >>> from plcore import FeedForward, LeastSquares, activations, initialization
+    >>> network = FeedForward((2, 4, 1), activations.tanh)
+    >>> problem = LeastSquares(network, np.eye(2), [1.0, -1.0])
+    >>> w = initialization.positive(network, output_scale=1.0)
+    >>> bound = 4 / problem.size * np.linalg.eigvalsh(problem.kernel(w))[0]
+    >>> print(f"{problem.value(w):.1f}, ratio {problem.ratio(w):.1f} >= {bound:.1f}")
+    1.0, ratio 8.0 >= 8.0
     """
 
     def __init__(self, network: FeedForward, X: Any, y: Any) -> None:

@@ -172,7 +172,10 @@ def train(
 
 
 def rounded(step_size: float) -> float:
-    """Return `step_size` to three digits, so that what is reported is what is run."""
+    """Return `step_size` to three digits, so that what is reported is what is run.
+
+    For other modules of the package.
+    """
     return float(f"{checks.positive_number(step_size, 'step_size'):.2e}")
 
 

@@ -1,4 +1,11 @@
-"""Activations whose pieces are polynomials, as tables: value, slope, curvature, their extrema."""
+"""Activations whose pieces are polynomials, as tables: value, slope, curvature, their extrema.
+
+>>> import numpy as np
+>>> from plcore.piecewise import piecewise_polynomial
+>>> ramp = piecewise_polynomial([0, 1], [[0], [0, 1], [1]], "ramp")  # 0, u, 1
+>>> print(ramp.value(np.array([-1.0, 0.5, 3.0])), ramp.smoothness)
+[0.  0.5 1. ] 0
+"""
 
 from __future__ import annotations
 
@@ -46,6 +53,8 @@ def piecewise_polynomial(breaks: Any, coefficients: Any, name: str | None = None
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from plcore.piecewise import piecewise_polynomial
     >>> cubic = piecewise_polynomial([0.0], [[0.0], [0.0, 0.0, 0.0, 1.0]])
     >>> cubic.derivative(np.array([-1.0, 2.0]))
     array([ 0., 12.])

@@ -3,11 +3,15 @@
 With W_1 = 0, positive hidden weights and large output weights, the local PL constant on a ball is
 bounded below by explicit numbers, and the criterion (1.1) becomes a condition on the output scale.
 
->>> import numpy as np, plcore
->>> network = plcore.FeedForward((2, 3, 1), plcore.activations.tanh)
->>> found = plcore.positive_start.positive_start_constants(network, np.eye(2), [1.0, -1.0])
->>> print(f"{found.required_scale:.2f}", found.criterion_holds(5.0), found.criterion_holds(6.0))
-5.72 False True
+>>> import numpy as np
+>>> from plcore import FeedForward, activations
+>>> from plcore.positive_start import positive_start_constants
+>>> network = FeedForward((2, 3, 1), activations.tanh)
+>>> found = positive_start_constants(network, np.eye(2), [1.0, -1.0])
+>>> print(f"A_0 = {found.required_scale:.2f}")
+A_0 = 5.72
+>>> found.criterion_holds(5.0), found.criterion_holds(6.0)
+(False, True)
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ the integral criterion (T2) and the step-size theorems.
 >>> from plcore import FeedForward, activations
 >>> from plcore.positive_start import positive_start_constants
 >>> from plcore.positive_start_bounds import certified_output_scale
->>> network, X, y = FeedForward((3, 5, 1), activations.tanh), np.eye(3), [1.0, -1.0, 2.0]
+>>> network = FeedForward((3, 5, 1), activations.tanh)
+>>> X, y = np.eye(3), [1.0, -1.0, 2.0]
 >>> remark = positive_start_constants(network, X, y).required_scale
 >>> sharper = certified_output_scale(network, X, y).scale
 >>> print(f"A from {remark:.3g} down to {sharper:.2g}")
@@ -49,6 +50,7 @@ __all__ = [
 ]
 
 IMPROVEMENTS = ("norms", "shared", "split", "biases", "samples", "direction")
+"""What goes beyond Remark 2.6, by name; each is described at `positive_start_bounds`."""
 
 # Relative room for the rounding of the few hundred operations behind each bound.
 _SAFE = 1 - 1e-10
@@ -89,7 +91,10 @@ class PositiveStartBounds(Result):
 
 @dataclass(frozen=True)
 class OutputScale(Result):
-    """A proved output scale: every start with W_L at least as large in scale is certified.
+    """A proved output scale A_cert.
+
+    Every positive start with the same hidden weights and an output scale of at least `scale` is
+    certified.
 
     Attributes
     ----------

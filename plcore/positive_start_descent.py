@@ -1,15 +1,17 @@
 """Curvature, certified step size and rate of gradient descent from a positive start.
 
 >>> import numpy as np
->>> from plcore import FeedForward, LeastSquares, activations, gradient_descent, initialization
+>>> from plcore import FeedForward, LeastSquares, activations
+>>> from plcore import gradient_descent, initialization
 >>> from plcore.positive_start_descent import positive_start_descent
->>> network, X, y = FeedForward((3, 5, 1), activations.tanh), np.eye(3), [1.0, -1.0, 2.0]
+>>> network = FeedForward((3, 5, 1), activations.tanh)
+>>> X, y = np.eye(3), [1.0, -1.0, 2.0]
 >>> start = initialization.positive(network, output_scale=2.0)
 >>> proved = positive_start_descent(network, X, y, start)
 >>> proved.certified
 True
->>> steps = int(proved.steps_to_millionth)
->>> run = gradient_descent(LeastSquares(network, X, y), start, proved.step_size, steps)
+>>> problem, steps = LeastSquares(network, X, y), int(proved.steps_to_millionth)
+>>> run = gradient_descent(problem, start, proved.step_size, steps)
 >>> bool(run.losses[-1] <= 1e-6 * run.losses[0])
 True
 """
@@ -115,6 +117,10 @@ def positive_start_curvature(network: Any, X: Any, y: Any, start: Any, radius: f
     radius : float
         r > 0.
 
+    Returns
+    -------
+    Bound
+
     Raises
     ------
     TypeError, ValueError
@@ -172,6 +178,10 @@ def positive_start_descent(
         As in `positive_start_bounds`.
     best : {"rate", "step"}
         What to make as large as possible.
+
+    Returns
+    -------
+    PositiveStartDescent
 
     Raises
     ------

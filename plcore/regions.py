@@ -2,7 +2,7 @@
 
 >>> from plcore import toys
 >>> from plcore.regions import region_of_starts
->>> starts = [[1.0, 1.2], [0.1, 0.1]]  # near a zero of (xy − 1)², and near its saddle
+>>> starts = [[1.0, 1.2], [0.1, 0.1]]  # near a zero of (xy − 1)²; near its saddle
 >>> found = region_of_starts(toys.hyperbola, starts, low=[-4, -4], high=[4, 4])
 >>> print(found.verdict("criterion"))
 [ 1 -1]
@@ -31,11 +31,11 @@ class Region(Result):
 
     Attributes
     ----------
-    starts : ndarray, shape (..., p)
-    criterion_lower, criterion_upper : ndarray, shape (...)
-        Bounds on the supremum of r² α(x0, r)/(4 f(x0)); (1.1) holds where it exceeds 1.
-    integral_lower, integral_upper : ndarray, shape (...)
-        Bounds on ∫ √α(x0, s) ds/(2 √f(x0)); (T2) holds where it exceeds 1.
+    starts : numpy.ndarray, shape (..., p)
+    criterion_lower, criterion_upper : numpy.ndarray, shape (...)
+        Bounds on the supremum of r² α(x_0, r)/(4 f(x_0)); (1.1) holds where it exceeds 1.
+    integral_lower, integral_upper : numpy.ndarray, shape (...)
+        Bounds on ∫ √α(x_0, s) ds/(2 √f(x_0)); (T2) holds where it exceeds 1.
     limit : float
         The largest radius that the upper bounds cover.
     """
@@ -69,14 +69,14 @@ def region_of_starts(
 ) -> Region:
     """Bound both criteria at many starts at once, from one cover of a window by boxes.
 
-    If α(x0, r) ≥ v for all r < ρ(v) then sup r²α ≥ sup_v v ρ(v)², and the integral of √α is at
-    least that of ρ over the levels √v.  Here ρ(v) is the distance from x0 to the nearest box where
+    If α(x_0, r) ≥ v for all r < ρ(v) then sup r²α ≥ sup_v v ρ(v)², and the integral of √α is at
+    least that of ρ over the levels √v.  Here ρ(v) is the distance from x_0 to the nearest box where
     the ratio may be below v, or to the window's edge.
 
     Parameters
     ----------
     objective : Objective
-        With bounds on boxes, as for `pl_constant`.
+        With bounds on boxes, as for `criterion.pl_constant`.
     starts : array_like, shape (..., p)
         Points in the window.
     low, high : array_like, shape (p,)
@@ -85,6 +85,10 @@ def region_of_starts(
         Boxes along each side: 4096 on a line, 192 in the plane.
     limit : float, optional
         Largest radius for which a criterion is refuted; by default the window's diagonal.
+
+    Returns
+    -------
+    Region
 
     Raises
     ------
@@ -126,7 +130,7 @@ def region_of_starts(
             np.sum(np.diff(np.sqrt(level), prepend=0.0) * radius),
         ]
         level, radius = cover.refuted_levels(point)
-        # Below the radius of a level the next one counts, and at last the ratio at x0 itself.
+        # Below the radius of a level the next one counts, and at last the ratio at x_0 itself.
         level = np.append(np.minimum(level, here[k]), here[k])
         outer = np.minimum(np.append(limit, radius), limit)
         width = outer - np.minimum(np.append(radius, 0.0), limit)
@@ -138,7 +142,7 @@ def region_of_starts(
         result[1] /= 4 * box.low
         result[2] /= 2 * np.sqrt(box.high)
         result[3] /= 2 * np.sqrt(box.low)
-    # 0/0: f(x0) may be zero, and nothing is proved of α.
+    # 0/0: f(x_0) may be zero, and nothing is proved of α.
     result[:] = np.where(np.isnan(result), [[0.0], [np.inf], [0.0], [np.inf]], result)
     a, b, c, d = result.reshape(4, *starts.shape[:-1])
     return Region(starts, a, b, c, d, limit)

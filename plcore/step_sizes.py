@@ -4,7 +4,7 @@ Each function says how large a step the theorem admits, which rate it then promi
 hypothesis fails where one does; `guarantees.StepSize` holds the answer.
 
 >>> from plcore.step_sizes import paper_step_size, sharp_step_size
->>> numbers = {"loss": 1.0, "alpha": 4.0, "radius": 3.0}  # f = x² from x_0 = 1: L2 = β = 2
+>>> numbers = {"loss": 1.0, "alpha": 4.0, "radius": 3.0}  # x² from 1: L2 = β = 2
 >>> paper = paper_step_size(**numbers, first=14.0, second=2.0, dimension=1)
 >>> sharp = sharp_step_size(**numbers, curvature=2.0)
 >>> print(f"{paper.largest:.3f} {sharp.largest:.3f}")
@@ -43,13 +43,16 @@ def paper_step_size(
 ) -> StepSize:
     """Return what Theorem 1.2 of the paper says about gradient descent.
 
-    Statement: if 4 f(x_0) < (1−ε)² r² α with α = α(x_0, r) and some ε in (0, 1), and
+    Statement.  If 4 f(x_0) < (1−ε)² r² α with α = α(x_0, r) and some ε in (0, 1), and
     0 < η ≤ min{r/(L1 √p), 2ε/(L2 p)}, then gradient descent stays in B(x_0, r) and converges to a
     zero x* of f there, with f(x_k) ≤ (1−δ)^k f(x_0) and |x_k − x*| ≤ (1−δ)^{k/2} r.
-    Assumptions: f in C², f ≥ 0; L1 and L2 bound the absolute values of all first and all second
+
+    Assumptions.  f in C², f ≥ 0; L1 and L2 bound the absolute values of all first and all second
     partial derivatives on B(x_0, 2r).
-    Constant: δ = (1−ε)ηα.
-    Reference: Chatterjee, arXiv 2203.16462, Theorem 1.2; the best ε is ours.
+
+    Constants.  δ = (1−ε)ηα.
+
+    Reference.  Chatterjee, arXiv 2203.16462, Theorem 1.2; the best ε is ours.
 
     Given neither `epsilon` nor `step_size`, the function takes the ε and the η with the greatest
     δ, or with the greatest η.  With `epsilon` it takes the largest η for it; with `step_size` the
@@ -111,15 +114,22 @@ def sharp_step_size(
 ) -> StepSize:
     """Return what the dimension-free form of Theorem 1.2 says about gradient descent.
 
-    Statement: if 0 < η < 2/β and, with ε = ηβ/2, 4 f(x_0) < (1−ε)² r² α, then the conclusions of
+    Statement.  If 0 < η < 2/β and, with ε = ηβ/2, 4 f(x_0) < (1−ε)² r² α, then the conclusions of
     Theorem 1.2 hold.
-    Assumptions: f in C², f ≥ 0; β bounds the largest eigenvalue of ∇²f from above on
-    {x in B(x_0, r): f(x) ≤ f(x_0)}.
-    Constant: δ = (1−ε)ηα, greatest at ε = min(½, 1−√κ) with κ = 4f(x_0)/(r²α); where that is
-    1−√κ it is approached from below (by a millionth here).
-    Reference: ours; statement and proof in the chapter on step sizes.
 
-    Parameters and errors are those of `paper_step_size`, with `curvature` for β > 0.
+    Assumptions.  f in C², f ≥ 0; β bounds the largest eigenvalue of ∇²f from above on
+    {x in B(x_0, r): f(x) ≤ f(x_0)}.
+
+    Constants.  δ = (1−ε)ηα, greatest at ε = min(½, 1−√κ) with κ = 4f(x_0)/(r²α); where that is
+    1−√κ it is approached from below (by a millionth here).
+
+    Reference.  Ours; statement and proof in the chapter on step sizes.
+
+    Parameters and errors are those of `paper_step_size`, with ``curvature`` for β > 0.
+
+    Returns
+    -------
+    StepSize
     """
     curvature = checks.positive_number(curvature, "curvature")
     profile = _Profile.from_radius(loss, radius, alpha)
@@ -139,13 +149,16 @@ def integral_step_size(
 ) -> StepSize:
     """Return what the integral form of Theorem 1.2♯ says about gradient descent.
 
-    Statement: let 0 < η < 2/β and ε = ηβ/2.  If 2√f(x_0) < (1−ε) ∫₀^r √α(x_0, s) ds, let r* < r
+    Statement.  Let 0 < η < 2/β and ε = ηβ/2.  If 2√f(x_0) < (1−ε) ∫₀^r √α(x_0, s) ds, let r* < r
     be the radius at which equality holds.  Then gradient descent stays in B(x_0, r*), its length
     is at most r*, and it converges to a zero x* of f there, with f(x_k) ≤ (1−δ)^k f(x_0) and
     |x_k − x*| ≤ min{(1−δ/2)^k r*, (1−δ)^{k/2} · 2√f(x_0)/((1−ε)√α(x_0, r*))}.
-    Assumptions: those of `sharp_step_size`.
-    Constant: δ = (1−ε)ηα(x_0, r*).
-    Reference: ours; statement and proof in the chapter on step sizes.
+
+    Assumptions.  Those of `sharp_step_size`.
+
+    Constants.  δ = (1−ε)ηα(x_0, r*).
+
+    Reference.  Ours; statement and proof in the chapter on step sizes.
 
     Parameters and errors are those of `sharp_step_size`, except for the following.
 
@@ -162,6 +175,17 @@ def integral_step_size(
         β > 0, for the largest radius.
     epsilon, step_size, best
         As in `paper_step_size`.
+
+    Returns
+    -------
+    StepSize
+
+    Examples
+    --------
+    >>> from plcore.step_sizes import integral_step_size
+    >>> found = integral_step_size(1.0, [2.0, 3.0], [4.0, 1.0], curvature=2.0)
+    >>> print(f"{found.largest:.3f}")  # 2 < (1 − ε)(2·2 + 1·1) for η = 2ε/β < 0.6
+    0.600
     """
     curvature = checks.positive_number(curvature, "curvature")
     profile = _Profile.from_radii(loss, radii, alphas)

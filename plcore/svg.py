@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 
 __all__ = ["COLORS", "png", "share_glyphs", "svg"]
 
-# Okabe and Ito's colours, the two pale ones left out; in the book each follows the theme.
 COLORS = {
     "ink": "#1f2328",
     "muted": "#656d76",
@@ -33,6 +32,7 @@ COLORS = {
     "purple": "#b0548a",
     "gold": "#9a6700",
 }
+"""Okabe and Ito's colours, the two pale ones left out; in the book each follows the theme."""
 
 _SVG_STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
@@ -95,7 +95,7 @@ def _hundredths(number: str) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """Return the figure as a small PNG with 64 colours."""
+    """Return the figure as a small PNG with 64 colours: the file's bytes."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -107,7 +107,10 @@ def png(figure: Figure) -> bytes:
 
 
 def share_glyphs(frame: str, glyphs: dict[str, str]) -> str:
-    """Return a frame without the letters' outlines, which are added to `glyphs` once each."""
+    """Return a frame without the letters' outlines, which are added to `glyphs` once each.
+
+    For other modules of the package.
+    """
     names: dict[str, str] = {}
 
     def collect(match: re.Match[str]) -> str:

@@ -4,7 +4,7 @@ A `Formula` is written once; its gradient and Hessian come from jets, and its ra
 interval arithmetic.  The module ends with a small gallery of named objectives.
 
 >>> from plcore.toys import Formula
->>> valley = Formula(lambda x, y: (x * y - 1, 0.1 * (x - y)), 2)  # a sum of two squares
+>>> valley = Formula(lambda x, y: (x * y - 1, 0.1 * (x - y)), 2)  # a sum of squares
 >>> print(valley.value([2.0, 1.0]), valley.gradient([2.0, 1.0]).round(4))
 1.01 [2.02 3.98]
 >>> box = valley.enclose([1.9, 0.9], [2.1, 1.1])
@@ -45,7 +45,14 @@ __all__ = [
 
 
 class Enclosure(NamedTuple):
-    """Enclosures over boxes of a value (...), gradient (..., p) and Hessian (..., p, p)."""
+    """Enclosures of a formula and its derivatives over boxes.
+
+    Attributes
+    ----------
+    value : Interval, shape (...)
+    gradient : Interval, shape (..., p)
+    hessian : Interval, shape (..., p, p)
+    """
 
     value: Interval
     gradient: Interval
@@ -55,6 +62,8 @@ class Enclosure(NamedTuple):
 class Formula(Objective):
     """A nonnegative objective on R or R² that is given by a formula.
 
+    An `Objective`: value, gradient, ratio and the rest are described there.
+
     Parameters
     ----------
     function : callable
@@ -62,6 +71,7 @@ class Formula(Objective):
         (g_1, …, g_m), and then f = Σ g_i².  It may use +, −, ×, /, whole powers, constants and
         numpy's arctan, cos, exp, log, sin, sqrt, square and tanh.
     dimension : {1, 2}
+        The number p of coordinates.
     name : str, optional
         For labels.
     zeros : array_like, shape (k, p), optional
@@ -311,7 +321,10 @@ def _least_singular_square(first: tuple[Any, ...], second: tuple[Any, ...]) -> n
 
 
 def bowl(a: float = 1.0, b: float = 4.0) -> Formula:
-    """Return f = a x² + b y² with a, b > 0: α = 4 min(a, b) on every ball that meets its axis."""
+    """Return f = a x² + b y² with a, b > 0.
+
+    α = 4 min(a, b) on every ball that meets the x-axis if a ≤ b, or the y-axis if b ≤ a.
+    """
     a, b = checks.positive_number(a, "a"), checks.positive_number(b, "b")
     return Formula(lambda x, y: a * x * x + b * (y * y), 2, name="bowl", zeros=[[0.0, 0.0]])
 
@@ -322,13 +335,13 @@ parabola = Formula(lambda x: (x,), 1, name="parabola")
 #: f = x² + 3 sin² x: not convex, yet α > 0 on every ball.
 wavy = Formula(lambda x: x * x + 3 * np.sin(x) ** 2, 1, name="wavy", zeros=[[0.0]])
 
-#: f = x⁴: α(x0, r) = 16 (|x0| − r)₊², and no criterion holds anywhere but at the minimizer.
+#: f = x⁴: α(x_0, r) = 16 (|x_0| − r)₊², and no criterion holds anywhere but at the minimizer.
 quartic = Formula(lambda x: (x * x,), 1, name="quartic")
 
-#: f = e^(−2x): α = 4e^(−2(x0 + r)) > 0, but the infimum 0 is not attained; flows run to infinity.
+#: f = e^(−2x): α = 4e^(−2(x_0 + r)) > 0, but the infimum 0 is not attained; flows run to infinity.
 runaway = Formula(lambda x: (np.exp(-x),), 1, name="runaway")
 
-#: f = tanh² x: the gradient dies out far away, α(x0, r) = 4 sech⁴(|x0| + r).
+#: f = tanh² x: the gradient dies out far away, α(x_0, r) = 4 sech⁴(|x_0| + r).
 saturating = Formula(lambda x: (np.tanh(x),), 1, name="saturating")
 
 #: f = (x² − 1)² + 0.3 (x − 1)²: zero at 1, and a bad local minimum with f > 1 near −0.82.
@@ -336,10 +349,10 @@ tilted_well = Formula(
     lambda x: (x * x - 1) ** 2 + 0.3 * (x - 1) ** 2, 1, name="tilted well", zeros=[[1.0]]
 )
 
-#: f = (x² + y² − 1)²: a circle of minimizers around a maximum, α(x0, r) = 16 (|x0| − r)₊².
+#: f = (x² + y² − 1)²: a circle of minimizers around a maximum, α(x_0, r) = 16 (|x_0| − r)₊².
 ring = Formula(lambda x, y: (x * x + y * y - 1,), 2, name="ring")
 
-#: f = (xy − 1)², a linear network with two weights: a saddle at 0, α(x0, r) = 4 (|x0| − r)₊².
+#: f = (xy − 1)², a linear network with two weights: a saddle at 0, α(x_0, r) = 4 (|x_0| − r)₊².
 hyperbola = Formula(lambda x, y: (x * y - 1,), 2, name="hyperbola")
 
 #: f = (1 − x)² + 10 (y − x²)², Rosenbrock's valley with a smaller factor: α > 0 on every ball.

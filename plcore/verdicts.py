@@ -1,9 +1,9 @@
 """Verdicts on the paper's criterion and on the integral criterion, from bounds on α.
 
-For f ≥ 0 and the local PL constant α(x0, r) of `criterion`, which falls as r grows,
+For f ≥ 0 and the local PL constant α(x_0, r) of `criterion`, which falls as r grows,
 
-    (1.1)  4 f(x0) < r² α(x0, r)                 for some r > 0   [Chatterjee],
-    (T2)   2 √f(x0) < ∫₀^r √α(x0, s) ds          for some r > 0   [ours].
+    (1.1)  4 f(x_0) < r² α(x_0, r)                 for some r > 0   [Chatterjee],
+    (T2)   2 √f(x_0) < ∫₀^r √α(x_0, s) ds          for some r > 0   [ours].
 
 The bounds may come from anywhere: boxes, a search, a network's constants.
 
@@ -37,7 +37,7 @@ SAFE = 1 - 2.0**-40
 
 @dataclass(frozen=True)
 class Criterion(Result):
-    """What is proved of the paper's criterion (1.1), 4 f(x0) < r² α(x0, r).
+    """What is proved of the paper's criterion (1.1), 4 f(x_0) < r² α(x_0, r).
 
     Attributes
     ----------
@@ -45,15 +45,15 @@ class Criterion(Result):
         "holds" if it is proved at some radius; "fails" if it is refuted at every r > 0 up to the
         largest radius.
     value : float
-        f(x0).
+        f(x_0).
     radius, rate : float
         The radius with the largest proved r² α, and the lower bound on α there.
     margin : float
-        r² α − 4 f(x0) there; positive if the criterion is proved.
+        r² α − 4 f(x_0) there; positive if the criterion is proved.
     kappa : float
-        4 f(x0)/(r² α) there; below 1 if the criterion is proved.
+        4 f(x_0)/(r² α) there; below 1 if the criterion is proved.
     path_length : float
-        r* = 2 √(f(x0)/α): the flow is no longer, and stays in B(x0, r*).
+        r* = 2 √(f(x_0)/α): the flow is no longer, and stays in B(x_0, r*).
     smallest_radius : float or None
         The least radius of the family at which the criterion is proved.
     fails_up_to : float
@@ -78,23 +78,25 @@ class Criterion(Result):
 
 @dataclass(frozen=True)
 class IntegralCriterion(Result):
-    """What is proved of the integral criterion (T2), 2 √f(x0)/(1 − ε) < ∫₀^r √α(x0, s) ds.
+    """What is proved of the integral criterion: (T2), or with ε > 0 what descent asks for.
+
+    That is 2 √f(x_0)/(1 − ε) < ∫₀^r √α(x_0, s) ds; (T2) has ε = 0.
 
     Attributes
     ----------
     verdict : {"holds", "fails", "undecided"}
         As in `Criterion`.
     value : float
-        f(x0).
+        f(x_0).
     needed : float
-        The left side, 2 √f(x0)/(1 − ε).
+        The left side, 2 √f(x_0)/(1 − ε).
     integral_lower, integral_upper : float
         Bounds on the integral up to the largest radius.
     radius : float
         An upper bound on the r* at which the integral reaches the left side: the flow is no
-        longer, and stays in B(x0, r*); ∞ if the criterion is not proved.
+        longer, and stays in B(x_0, r*); ∞ if the criterion is not proved.
     rate : float
-        A lower bound on α(x0, r*); 0 if the criterion is not proved.
+        A lower bound on α(x_0, r*); 0 if the criterion is not proved.
     fails_up_to : float
         The criterion is refuted at every radius from 0 to here.
     """
@@ -117,7 +119,7 @@ class IntegralCriterion(Result):
 def _bounds(
     value: Any, radii: Any, lower: Any, upper: Any
 ) -> tuple[tuple[float, float], np.ndarray, np.ndarray, np.ndarray]:
-    """Check f(x0), radii and bounds on α; make the bounds fall as α does."""
+    """Check f(x_0), radii and bounds on α; make the bounds fall as α does."""
     pair = value if isinstance(value, tuple) else (value, value)
     if len(pair) != 2:
         raise ValueError(f"value must be a number or a pair of bounds, but is {value!r}.")
@@ -150,20 +152,24 @@ def criterion_from_bounds(
     *,
     ratio: float = np.inf,
 ) -> Criterion:
-    """Decide the paper's criterion (1.1) from f(x0) and bounds on α(x0, r) at some radii.
+    """Decide the paper's criterion (1.1) from f(x_0) and bounds on α(x_0, r) at some radii.
 
     Between two radii α lies between its values there, so that a refutation covers every radius.
 
     Parameters
     ----------
     value : float or (float, float)
-        f(x0) ≥ 0, or a lower and an upper bound on it.
+        f(x_0) ≥ 0, or a lower and an upper bound on it.
     radii : array_like, shape (m,)
         Positive and increasing.
     lower, upper : array_like, shape (m,), optional
-        lower ≤ α(x0, r) ≤ upper; 0 and ∞ where not given.  The verdict is proved if they are.
+        lower ≤ α(x_0, r) ≤ upper; 0 and ∞ where not given.  The verdict is proved if they are.
     ratio : float
-        |∇f(x0)|²/f(x0), which bounds α(x0, r) from above for every r.
+        |∇f(x_0)|²/f(x_0), which bounds α(x_0, r) from above for every r.
+
+    Returns
+    -------
+    Criterion
 
     Raises
     ------
@@ -172,6 +178,7 @@ def criterion_from_bounds(
 
     Examples
     --------
+    >>> from plcore.verdicts import criterion_from_bounds
     >>> criterion_from_bounds(1.0, radii=[1.0, 2.0], upper=[3.0, 0.9]).verdict
     'undecided'
     """
@@ -218,7 +225,7 @@ def integral_criterion_from_bounds(
     ratio: float = np.inf,
     epsilon: float = 0.0,
 ) -> IntegralCriterion:
-    """Decide the integral criterion (T2) from f(x0) and bounds on α(x0, r) at some radii.
+    """Decide the integral criterion (T2) from f(x_0) and bounds on α(x_0, r) at some radii.
 
     α falls, so that the right endpoints bound the integral of √α from below (what "holds" rests
     on) and the left endpoints from above (what "fails" rests on).
@@ -228,7 +235,11 @@ def integral_criterion_from_bounds(
     value, radii, lower, upper, ratio
         As for `criterion_from_bounds`.
     epsilon : float, default 0
-        In [0, 1): the slack ε that gradient descent asks for (2√f(x0)/(1 − ε) on the left).
+        In [0, 1): the slack ε that gradient descent asks for (2√f(x_0)/(1 − ε) on the left).
+
+    Returns
+    -------
+    IntegralCriterion
 
     Raises
     ------
@@ -273,7 +284,10 @@ def integral_criterion_from_bounds(
 
 
 def increasing_radii(value: Any) -> np.ndarray:
-    """Return radii as a vector, positive and increasing, or raise with a clear sentence."""
+    """Return radii as a vector, positive and increasing, or raise with a clear sentence.
+
+    For other modules of the package.
+    """
     radii = np.atleast_1d(checks.finite_array(value, "radii"))
     if radii.ndim != 1 or radii[0] <= 0 or not (np.diff(radii) > 0).all():
         raise ValueError(f"radii must be positive and increasing, but are {checks.shown(radii)}.")

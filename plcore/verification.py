@@ -127,8 +127,8 @@ def verify(certificate: Certificate, problem: Any, w: Any) -> Verification:
     ----------
     certificate : Certificate
     problem : LeastSquares
-        With one data set; its attributes `network`, `X` and `y` are used.  What is proved is about
-        the activation of that name in `activations`, whatever function an object carries.
+        With one data set; its attributes ``network``, ``X`` and ``y`` are used.  What is proved is
+        about the activation of that name in `activations`, whatever function an object carries.
     w : array_like, shape (p,)
 
     Returns

@@ -6,6 +6,14 @@
 f(x) = aᵀh_L, no biases, every entry drawn from N(0, 1), loss ½ Σ (f(x_i) − y_i)².  The factors of
 1/√m stand in the network, not in the weights, so that gradient descent differs from that of
 `FeedForward`.  The limit m → ∞ is in `infinite_width`.
+
+>>> import numpy as np
+>>> from plcore import activations
+>>> from plcore.wide_networks import WideNetwork
+>>> network = WideNetwork(2, 500, 2, activations.tanh)
+>>> starts = network.draw(np.random.default_rng(0), runs=3)
+>>> print(starts.shape, network.outputs(starts, np.eye(2)).shape)
+(3, 251500) (3, 2)
 """
 
 from __future__ import annotations
@@ -248,12 +256,15 @@ def train_wide(
     ----------
     network : WideNetwork
     X : array_like, shape (n, d)
+        Inputs, one a row.
     y : array_like, shape (n,)
+        Targets.
     start : array_like, shape (..., p)
         Leading axes are independent runs.
     step_size : float
         η > 0, one for all runs.
     steps : int
+        Number of steps.
     records : int, default 11
         At how many steps, evenly spread from 0 to the last, the Gram matrices are computed.
 
@@ -270,10 +281,12 @@ def train_wide(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from plcore import activations
+    >>> from plcore.wide_networks import WideNetwork, train_wide
     >>> network = WideNetwork(2, 500, 1, activations.tanh)
     >>> start = network.draw(np.random.default_rng(0))
-    >>> run = train_wide(network, np.eye(2), [1.0, -1.0], start, step_size=0.5, steps=50)
+    >>> run = train_wide(network, np.eye(2), [1.0, -1.0], start, 0.5, steps=50)
     >>> bool(run.losses[-1] < 1e-9)
     True
     """

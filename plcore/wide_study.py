@@ -1,4 +1,4 @@
-"""Widths, depths and seeds of the over-parameterized theory: the study behind the book's chapter.
+"""Widths, depths and seeds: the study of the chapter on over-parameterized networks.
 
 The theory of Du et al. rests on two events: at the start the Gram matrix G^L(0) is close to its
 limit K^L, and along training it stays close to G^L(0), both measured against λ_0 = λ_min(K^L).
@@ -44,7 +44,7 @@ def study_data(
 
 
 def study_limit(X: Any, activation: Activation, architecture: str, depth: int) -> LimitGram:
-    """Return K^L of one of `ARCHITECTURES`, with c_res = 1.
+    """Return K^L for "fully connected" or, with c_res = 1, "residual".
 
     Raises
     ------
@@ -87,12 +87,17 @@ def study_cell(
     Returns
     -------
     dict
-        The arguments; ``limit_eigenvalue`` λ_0; and over the starts, rounded to four digits:
-        ``distance``, median of ‖G^L(0) − K^L‖/‖K^L‖; ``start``, median of λ_min(G^L(0))/λ_0;
-        ``least``, median of min_k λ_min(G^L(k))/λ_0; ``drift``, median of
-        max_k ‖G^L(k) − G^L(0)‖/λ_0; ``full``, median of λ_min(G(0))/λ_0 for the whole kernel;
-        ``rate_ratio``, the greatest L(k)/((1 − ηλ_0/2)^k L(0)) over starts and k ≥ 1;
-        ``final``, median of L(steps)/L(0).
+        With four digits, medians over the starts where nothing else is said:
+
+        * ``activation``, ``architecture``, ``depth``, ``width``;
+        * ``limit_eigenvalue``, λ_0;
+        * ``distance``, ‖G^L(0) − K^L‖/‖K^L‖;
+        * ``start``, λ_min(G^L(0))/λ_0;
+        * ``least``, min_k λ_min(G^L(k))/λ_0;
+        * ``drift``, max_k ‖G^L(k) − G^L(0)‖/λ_0;
+        * ``full``, λ_min(G(0))/λ_0 for the whole kernel;
+        * ``rate_ratio``, the greatest L(k)/((1 − ηλ_0/2)^k L(0)) over starts and k ≥ 1;
+        * ``final``, L(steps)/L(0).
 
     Raises
     ------
@@ -101,6 +106,7 @@ def study_cell(
 
     Examples
     --------
+    >>> from plcore.wide_study import study_cell, study_data
     >>> X, y = study_data(4, 3)
     >>> cell = study_cell(X, y, "tanh", "residual", 2, 100, seeds=[0], steps=50)
     >>> cell["rate_ratio"] < 1

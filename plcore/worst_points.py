@@ -1,18 +1,24 @@
 """The local PL constant of a network's squared loss, from above: the worst points of its balls.
 
-α(w0, r) = inf { R(v) : |v − w0| ≤ r }, R = |∇S|²/S, is at most R at any point of the ball.  What
+α(w_0, r) = inf { R(v) : |v − w_0| ≤ r }, R = |∇S|²/S, is at most R at any point of the ball.  What
 is found at one radius serves all larger ones, so that the result of a search is a step function
 above α on (0, ∞).  With it a criterion is shown to *fail* at every radius, up to an output scale.
 
 >>> import numpy as np
 >>> from plcore import FeedForward, LeastSquares, activations, initialization
->>> from plcore.worst_points import worst_points
+>>> from plcore.worst_points import critical_scale, worst_points
 >>> network = FeedForward((3, 5, 1), activations.tanh)
 >>> problem = LeastSquares(network, np.eye(3), [1.0, -1.0, 2.0])
 >>> start = initialization.positive(network, output_scale=0.3)
 >>> found = worst_points(problem, start, np.random.default_rng(0), effort=0.2)
 >>> found.integral_criterion().verdict
 'fails'
+>>> def family(A):
+...     return initialization.positive(network, A)
+>>> rng = np.random.default_rng(0)
+>>> found = critical_scale(problem, family, rng, tolerance=0.2, effort=0.1)
+>>> bool(0.3 < found.value < found.not_refuted)
+True
 """
 
 from __future__ import annotations
@@ -46,24 +52,24 @@ _SHARES = np.append(np.geomspace(1 / 200, 0.75, 16), [0.82, 0.88, 0.93, 0.97])
 
 @dataclass(frozen=True)
 class WorstPoints(Estimate):
-    """A measured upper bound on r ↦ α(w0, r), with the points that show it.
+    """A measured upper bound on r ↦ α(w_0, r), with the points that show it.
 
     Attributes
     ----------
     value : float
         The bound at the largest radius.
-    start : ndarray, shape (p,)
-        w0.
+    start : numpy.ndarray, shape (p,)
+        w_0.
     loss, ratio : float
-        S(w0), and R(w0), which bounds α(w0, r) for every r.
-    radii : ndarray, shape (m,)
-        Distances |v − w0| of the points, increasing.
-    alphas : ndarray, shape (m,)
-        R there, to rounding, decreasing: α(w0, r) ≤ alphas[j] for r ≥ radii[j].
-    points : ndarray, shape (m, p)
+        S(w_0), and R(w_0), which bounds α(w_0, r) for every r.
+    radii : numpy.ndarray, shape (m,)
+        Distances |v − w_0| of the points, increasing.
+    alphas : numpy.ndarray, shape (m,)
+        R there, to rounding, decreasing: α(w_0, r) ≤ alphas[j] for r ≥ radii[j].
+    points : numpy.ndarray, shape (m, p)
         The points v.
     vanishing : float
-        α(w0, r) = 0 for every r from here on (`vanishing_radius`); ∞ if that is not known.
+        α(w_0, r) = 0 for every r from here on (`vanishing_radius`); ∞ if that is not known.
     """
 
     start: np.ndarray = field(metadata=_NO_SHOW)
@@ -83,7 +89,7 @@ class WorstPoints(Estimate):
         return radii, alphas
 
     def at(self, radius: Any) -> np.ndarray:
-        """Return the bound on α(w0, r) at any radii r > 0, as an array of their shape."""
+        """Return the bound on α(w_0, r) at any radii r > 0, as an array of their shape."""
         radius = checks.finite_array(radius, "radius")
         if not (radius > 0).all():
             raise ValueError(f"radius must be positive, but its least is {radius.min():.4g}.")
@@ -106,7 +112,7 @@ class WorstPoints(Estimate):
         Parameters
         ----------
         criterion : {"integral", "radius"}
-            (T2), with ∫₀^∞ √α ds/(2 √S(w0)), or (1.1), with sup_r r √α/(2 √S(w0)).
+            (T2), with ∫₀^∞ √α ds/(2 √S(w_0)), or (1.1), with sup_r r √α/(2 √S(w_0)).
 
         Returns
         -------
@@ -128,14 +134,16 @@ class WorstPoints(Estimate):
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def vanishing_radius(problem: LeastSquares, start: Any) -> float:
-    """Return a radius from which on α(w0, r) = 0, exactly (ours).
+    """Return a radius from which on α(w_0, r) = 0, exactly (ours).
 
-    Statement: let ℓ ≥ 2 and let v be w0 with W_1 replaced by a matrix that maps all inputs to 0,
+    Statement.  Let ℓ ≥ 2 and let v be w_0 with W_1 replaced by a matrix that maps all inputs to 0,
     W_ℓ by 0 and b_L so that the output, now the same for every input, is the mean ȳ of the
-    targets.  Then ∇S(v) = 0 and S(v) = (1/n) Σ (y_i − ȳ)².  So α(w0, r) = 0 for r ≥ |v − w0|,
+    targets.  Then ∇S(v) = 0 and S(v) = (1/n) Σ (y_i − ȳ)².  So α(w_0, r) = 0 for r ≥ |v − w_0|,
     unless all targets are equal.
-    Proof: no activation depends on the input, and Σ e_i = 0; so Jᵀe vanishes in the layers from 2
+
+    Proof.  No activation depends on the input, and Σ e_i = 0; so Jᵀe vanishes in the layers from 2
     on, where g_ℓ h_{ℓ−1}ᵀ is the same for all inputs, and in layer 1 because g_1 = 0.
+
     For a positive start with σ(0) = 0 the radius is least, √(min_ℓ |W_ℓ|² + ȳ²).
 
     Parameters
@@ -173,10 +181,10 @@ def worst_points(
 ) -> WorstPoints:
     """Search all balls around a start for the least PL ratio R = |∇S|²/S.
 
-    All radii at once: L-BFGS steps on log R over the spheres |v − w0| = r, in the at most n input
+    All radii at once: L-BFGS steps on log R over the spheres |v − w_0| = r, in the at most n input
     directions that matter, from random points (the neurons of a layer alike, or not; outputs that
     follow the targets; saturated neurons or samples; most of the way to the critical points of
-    `vanishing_radius`).  Half of them descend on R (1 + S/S(w0)) first, which leaves the plateaus
+    `vanishing_radius`).  Half of them descend on R (1 + S/S(w_0)) first, which leaves the plateaus
     where S is large.  After each round every radius tries what the others have found, and at last
     points between neighbours are tried.
 
@@ -185,7 +193,7 @@ def worst_points(
     problem : LeastSquares
         With smooth activations and one data set.
     start : array_like, shape (p,)
-        w0.
+        w_0.
     rng : numpy.random.Generator
         Draws the starts of the search.
     radii : array_like, shape (m,), optional
@@ -193,7 +201,7 @@ def worst_points(
     effort : float, default 1
         Multiplies the number of starts and survivors.
     guesses : array_like, shape (k, p), optional
-        Points that may lie in the right direction from w0, such as what was found before.
+        Points that may lie in the right direction from w_0, such as what was found before.
 
     Returns
     -------
@@ -228,7 +236,7 @@ def worst_points(
     found = np.where(np.square(residual).sum(axis=-1) > inner.floor(residual), found, np.inf)
     best = np.minimum.accumulate(np.append(ratio, found))
     better = np.flatnonzero((found < best[:-1]) & (distance > 0))
-    if not len(better):  # nothing is worse than w0 itself
+    if not len(better):  # nothing is worse than w_0 itself
         better = np.array([0])
         points[0], distance[0], found[0] = start, radii[0], ratio
     better = better[np.append(np.diff(distance[better]) > 0, True)]  # of equal radii the lowest R
@@ -270,7 +278,7 @@ class CriticalScale(Estimate):
         (T2) or (1.1).
     not_refuted : float
         The least scale above it that was tried and at which the search refutes nothing.
-    scales, surpluses : ndarray, shape (m,)
+    scales, surpluses : numpy.ndarray, shape (m,)
         What was tried, and `WorstPoints.surplus` there.
     worst : WorstPoints
         The points that refute the criterion at `value`.

@@ -96,9 +96,9 @@ def test_upward_curvature_alone_counts():
     ("arguments", "error", "sentence"),
     [
         ((abs, [1.0], 1.0), TypeError, "a Quadratic, a Formula or a LeastSquares, but is"),
-        ((toys.parabola, [1.0, 2.0], 1.0), ValueError, "centre must have p = 1 entries"),
-        ((toys.parabola, [[1.0]], 1.0), ValueError, "centre must have 1 axes"),
-        ((toys.parabola, [np.inf], 1.0), ValueError, "centre must be finite"),
+        ((toys.parabola, [1.0, 2.0], 1.0), ValueError, "center must have p = 1 entries"),
+        ((toys.parabola, [[1.0]], 1.0), ValueError, "center must have 1 axes"),
+        ((toys.parabola, [np.inf], 1.0), ValueError, "center must be finite"),
         ((toys.parabola, [1.0], -1.0), ValueError, "radius must be positive"),
     ],
 )

@@ -15,7 +15,7 @@ PROMISE = step_sizes.sharp_step_size(25.0, 4.0, 6.0, 2.0, step_size=0.1)
 SHARP = {"loss": 1.0, "alpha": 4.0, "radius": 3.0, "curvature": 2.0, "epsilon": 0.2, "best": "rate"}
 PAPER = {"loss": 1.0, "alpha": 4.0, "radius": 3.0, "first": 1.0, "second": 2.0, "dimension": 2}
 PROFILE = {"loss": 0.1, "radii": [1.0, 2.0], "alphas": [1.0, 0.5], "curvature": 2.0}
-BALL = {"objective": toys.parabola, "centre": [1.0], "radius": 1.0, "tolerance": 0.1}
+BALL = {"objective": toys.parabola, "center": [1.0], "radius": 1.0, "tolerance": 0.1}
 
 CALLS = {
     "gradient_descent": (
