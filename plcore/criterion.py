@@ -1,8 +1,8 @@
 """The local PL constant, the criterion of the paper and the integral criterion.
 
-With B(x_0, r) the closed Euclidean ball and f ≥ 0,
+With B(x_0, r) the closed Euclidean ball, f ≥ 0, and ∞ for the infimum of nothing,
 
-    (T1)   α(x_0, r) = inf { |∇f(x)|²/f(x) : x in B(x_0, r), f(x) ≠ 0 },  ∞ if f = 0 on the ball,
+    (T1)   α(x_0, r) = inf { |∇f(x)|²/f(x) : x in B(x_0, r), f(x) ≠ 0 },
     (1.1)  4 f(x_0) < r² α(x_0, r)                 for some r > 0   [Chatterjee],
     (T2)   2 √f(x_0) < ∫₀^r √α(x_0, s) ds          for some r > 0   [ours].
 

@@ -122,7 +122,7 @@ def subplots(
     height: float | None = None,
     **options: Any,
 ) -> tuple[BookFigure, Any]:
-    """Return a figure and its axes, as ``matplotlib.pyplot.subplots`` does, without pyplot.
+    """Return a `BookFigure` and its axes, as ``matplotlib.pyplot.subplots`` does, without pyplot.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def slider(
     start: float | None = None,
     text: Callable[[Any], str] = "{:.3g}".format,
 ) -> Frames:
-    """Return a figure with a slider, to be the last expression of a notebook's cell.
+    """Return `Frames`: a figure with a slider, to be the last expression of a notebook's cell.
 
     With a kernel the slider is a widget that calls `draw` for any value between the first and the
     last (whole numbers if all `values` are, evenly spaced in the logarithm if `values` are). In
@@ -257,7 +257,7 @@ def choice(
     start: Any = None,
     text: Callable[[Any], str] = str,
 ) -> Frames:
-    """Return a figure with a menu of options; everything else as in `slider`.
+    """Return `Frames`: a figure with a menu of options; everything else as in `slider`.
 
     Raises
     ------

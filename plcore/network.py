@@ -167,8 +167,9 @@ class FeedForward:
     def pack(self, layers: Sequence[tuple[Any, Any]]) -> np.ndarray:
         """Return the flat parameters of a list of (W_ℓ, b_ℓ): the inverse of `layers`.
 
-        Weights from PyTorch come in by one line,
-        ``network.pack([(m.weight.detach(), m.bias.detach()) for m in linear_modules])``.
+        Weights from PyTorch come in by one line:
+
+            network.pack([(m.weight.detach(), m.bias.detach()) for m in linear_modules])
 
         Parameters
         ----------

@@ -198,9 +198,12 @@ def mend_docstring(
     for field in getattr(obj, "_fields", ()):  # of a named tuple: the class describes them
         getattr(obj, field).__doc__ = ""
     if what == "data" and isinstance(obj, tuple):
-        lines += ["", f"It is ``{obj!r}``."]
+        lines += ["", f"Value: ``{obj!r}``."]
     elif what == "data" and isinstance(obj, dict) and all(isinstance(key, str) for key in obj):
-        lines += ["", "Its keys are " + ", ".join(f"``{key!r}``" for key in obj) + "."]
+        plain = all(isinstance(value, str | tuple) for value in obj.values())
+        entries = [f"{key!r}: {obj[key]!r}" if plain else repr(key) for key in obj]
+        listed = ", ".join(f"``{entry}``" for entry in entries)
+        lines += ["", f"{'Entries' if plain else 'Keys'}: {listed}."]
     mended: list[str] = []
     before = 0  # the margin of the text before
     for filled, group in groupby(lines, key=lambda line: bool(line.strip())):
