@@ -42,7 +42,7 @@ __all__ = ["ApplicableTheorems", "TheoremCheck", "applicable_theorems"]
 _PAPER = "Theorems 1.1 and 1.2"
 _CRITERIA = {
     _PAPER: "4 S(w) < r² α(w, r)",
-    "Theorems 1.1♯ and 1.2♯": "2 √S(w) < (1 − ε) ∫₀^r √α(w, s) ds",
+    "Theorems 1.1♯ and 1.2♯": "2 √S(w) < (1 − ε) ∫₀ʳ √α(w, s) ds",
 }
 _IN_CLASS = r"relu|leaky_relu\(.*\)|(shifted_)?sigmoid|identity|piecewise_polynomial\(.*\)"
 _SIGNS = {"applies": "✓", "open": "?", "not shown": "–", "does not apply": "✗"}

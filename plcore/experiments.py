@@ -210,7 +210,7 @@ class Race(Result):
         return self.losses[self.starts.index(checks.one_of(start, self.starts, "start"))]
 
     def steps_to(self, loss: float) -> np.ndarray:
-        """Return the first step at which each run is at `loss` or below; −1 if it never is.
+        """Return the first step at which each run is at `loss` or below; ∞ if it never is.
 
         Parameters
         ----------
@@ -219,10 +219,10 @@ class Race(Result):
 
         Returns
         -------
-        numpy.ndarray of int, shape (starts, seeds)
+        numpy.ndarray, shape (starts, seeds)
         """
         reached = self.losses <= checks.positive_number(loss, "loss")
-        return np.where(reached.any(axis=-1), reached.argmax(axis=-1), -1)
+        return np.where(reached.any(axis=-1), reached.argmax(axis=-1), np.inf)
 
 
 def race(

@@ -120,7 +120,7 @@ class FlowCheck(Result):
     resolved: bool = field(metadata={"show": False})
 
     def _title(self) -> str:
-        return "Theorem 1.1 along a flow"
+        return "The paper's Theorem 1.1 along a flow"
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def paper_step_size(
     dimension = checks.positive_integer(dimension, "dimension")
     cap = math.inf if first == 0 else radius / (first * math.sqrt(dimension))
     return _conclude(
-        "Theorem 1.2",
+        "the paper's Theorem 1.2",
         _Profile.from_radius(loss, radius, alpha),
         second * dimension,
         "η < 2/(L2 p)",
@@ -314,7 +314,7 @@ def _conclude(
             (part * whole) * (part * whole),
         )
     else:
-        name = "2 √f(x₀) < (1−ε) ∫₀^r √α(x₀, s) ds"
+        name = "2 √f(x₀) < (1−ε) ∫₀ʳ √α(x₀, s) ds"
         left, right = 2 * math.sqrt(profile.loss), part * whole
     hypotheses.append(Inequality(name, left, right))
     reach, delta = math.inf, 0.0
