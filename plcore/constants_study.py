@@ -120,7 +120,7 @@ def output_scales(
         * ``depth``, ``activation``, ``width``, ``samples``, ``dimension``, ``seed``;
         * ``remark``, the output scale that Remark 2.6 asks for;
         * for each criterion a dict with ``certified``; ``critical`` and, above it,
-          ``not_refuted``, as `CriticalScale` has them; and ``ratio``, certified/critical.
+          ``not_refuted``, as in `worst_points.CriticalScale`; and ``ratio``, certified/critical.
     """
     problem = _problem(one, seed)
     network, X, y = problem.network, problem.X, problem.y
