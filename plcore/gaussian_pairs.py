@@ -9,9 +9,9 @@ plane is cut along u = 0 and v = 0, and each sector gets Gauss rules in polar co
 
 >>> from plcore import activations
 >>> from plcore.gaussian_pairs import gaussian_product
->>> value, error = gaussian_product(activations.tanh, 0, 1.0, 1.0, [0.0, 0.5, 1.0])
+>>> value, error = gaussian_product(activations.tanh, 0, 1.0, 1.0, [0.2, 0.5, 1.0])
 >>> print(value.round(4), bool(error.max() < 1e-12))
-[0.     0.1863 0.3943] True
+[0.0736 0.1863 0.3943] True
 """
 
 from __future__ import annotations
