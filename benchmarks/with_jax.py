@@ -11,6 +11,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix
 import scipy.linalg
 from workloads import SLOPE, Variants, Work, lanczos
 
@@ -247,7 +248,7 @@ def curvature(work: Work, how: str) -> Callable[[], Any]:
 
 
 def flow(work: Work, solver: Any) -> Callable[[], Any]:
-    """G1 by diffrax, ended by an event on the loss."""
+    """G1 by diffrax, ended by an event on the loss that Newton's method finds within the step."""
     layers, X, y = arrays(work)
     flat, unravel = jax.flatten_util.ravel_pytree(layers)
 
@@ -265,7 +266,10 @@ def flow(work: Work, solver: Any) -> Callable[[], Any]:
             None,
             flat,
             stepsize_controller=diffrax.PIDController(rtol=1e-8, atol=1e-10),
-            event=diffrax.Event(lambda t, w, args, **kw: S(w) <= goal),
+            event=diffrax.Event(
+                lambda t, y, args, **kw: jnp.log(S(y) / goal),
+                optimistix.Newton(rtol=1e-9, atol=1e-9),
+            ),
             max_steps=100_000,
             saveat=diffrax.SaveAt(t1=True),
         )

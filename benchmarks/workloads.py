@@ -91,7 +91,7 @@ class Work:
         elif self.kind == "curvature":
             scale = 2 * 1e-6 * np.abs(expected).max()
         else:  # the time at which a flow reaches its end
-            scale = 1e-3 * np.abs(expected).max()
+            scale = 1e-4 * np.abs(expected).max()
         return float(np.abs((result - expected) / scale).max())
 
 
