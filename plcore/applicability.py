@@ -147,7 +147,7 @@ def _sign(item: Hypothesis) -> str:
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def applicable_theorems(network: FeedForward, X: Any, y: Any, w: Any = None) -> ApplicableTheorems:
-    """Judge every theorem of the book for a network, a data set and a start.
+    """Judge the convergence theorems of the book for a network, a data set and a start.
 
     The loss is the squared loss; the theorems on the criterion, 1.1 and 1.2 and their sharper
     forms, need a start, because they speak about a ball around it.

@@ -190,10 +190,11 @@ def best_step(
     """Search the step size at which the median run comes first to the least of some losses.
 
     A geometric grid of ratio 2 goes from the guess in both directions until two neighbours in a
-    row are worse than the best; then the grid of ratio 2^¼ around the best is tried.  If no step
-    size brings half of the runs to the least loss, the steps to the next one decide, and so on,
-    and at last the median loss at the end.  A step size is given up when the median run takes
-    twice the steps of the best one so far.
+    row are worse than the best; downwards it goes on as long as the median run diverges at every
+    step size so far, for sixty halvings at most.  Then the grid of ratio 2^¼ around the best is
+    tried.  If no step size brings half of the runs to the least loss, the steps to the next one
+    decide, and so on, and at last the median loss at the end.  A step size is given up when the
+    median run takes twice the steps of the best one so far.
 
     Parameters
     ----------
@@ -207,7 +208,7 @@ def best_step(
     Returns
     -------
     step_size : float
-        The best.
+        The best; the guess where all diverge.
     tried : numpy.ndarray, shape (tried, 2)
         Each step size, increasing, and the median steps to the least loss; ∞ where it is not
         reached, or given up.
@@ -237,7 +238,9 @@ def best_step(
         while worse < 2:
             k += direction
             score(k)
-            worse = 0 if best() == k else worse + 1
+            # While all diverge they tie, and a smaller step size is not worse for that.
+            hopeful = 0 > k > -_HALVINGS * _PER_OCTAVE and math.isinf(scores[best()][-1])
+            worse = 0 if hopeful or best() == k else worse + 1
     middle = best()
     for k in range(middle - _PER_OCTAVE + 1, middle + _PER_OCTAVE):
         if k not in scores:

@@ -178,6 +178,27 @@ def test_the_search_falls_back_to_what_is_reached():
     assert tried[np.argmin(times), 0] == step
 
 
+@pytest.mark.parametrize("method", ["gradient descent", "momentum"])
+def test_the_search_comes_down_from_where_every_run_diverges(method):
+    """At 1000 times the best step all diverge, and so they do at the next few halvings."""
+    near, tried = best_step(PROBLEM, START, method, 0.05, 4000, (1e-2, 1e-4))
+    least, guess = tried[:, 1].min(), 1000 * near
+    far = train(PROBLEM, START, method, [[guess], [guess / 2], [guess / 4]], 4000).losses[..., -1]
+    assert np.isinf(np.median(far, axis=-1)).all()
+    step, tried = best_step(PROBLEM, START, method, guess, 4000, (1e-2, 1e-4))
+    assert near / 2 < step < 2 * near
+    assert tried[:, 1].min() <= 1.1 * least
+
+
+def test_the_search_ends_where_no_step_size_helps():
+    """Targets beyond what can be squared: every loss is infinite, whatever the step size."""
+    hopeless = LeastSquares(NET, X, Y * 1e200)
+    step, tried = best_step(hopeless, START, "gradient descent", 0.1, 3, (1e-2,))
+    assert step == 0.1
+    assert np.isinf(tried[:, 1]).all()
+    assert 60 < len(tried) < 80
+
+
 def test_rounding_to_three_digits():
     assert rounded(0.0123456) == 0.0123
     assert rounded(98765.0) == 98800.0
