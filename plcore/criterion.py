@@ -259,7 +259,6 @@ def pl_constant(
 
 def needs_boxes(objective: Any) -> None:
     """Raise a TypeError if the objective has no proved bounds on boxes."""
-    """Raise a TypeError if the objective has no proved bounds on boxes."""
     if not (hasattr(objective, "ratio_lower") and hasattr(objective, "ratio_upper")):
         raise TypeError(
             "objective must offer bounds on boxes, as plcore.toys.Formula does, but is "
@@ -268,7 +267,6 @@ def needs_boxes(objective: Any) -> None:
 
 
 def one_point(objective: Objective, value: Any, name: str) -> np.ndarray:
-    """Return `value` as one point of the objective's space, or raise with a clear sentence."""
     """Return `value` as one point of the objective's space, or raise with a clear sentence."""
     checks.instance(objective, Objective, "objective")
     point = objective.check_point(value, name)
