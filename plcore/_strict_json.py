@@ -5,7 +5,9 @@ JSON text is data.  Reading it executes nothing, whatever it says.
 
 from __future__ import annotations
 
+import decimal
 import json
+import math
 from typing import Any
 
 from . import checks
@@ -16,6 +18,10 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "number": (int, float),
     "string": (str,),
 }
+_ROUNDED = (
+    "A certificate's numbers must be float64 numbers, for none may be rounded to become one, but "
+    "one is {}; the nearest is {}."
+)
 
 
 def check_fields(entries: dict[str, Any], kinds: dict[str, str]) -> None:
@@ -50,10 +56,35 @@ def _check_kind(name: str, value: Any, kind: str) -> None:
         raise ValueError(
             f"The certificate's field {name!r} must be a JSON {kind}, but is {_brief(value)}."
         )
+    if float in kinds:
+        for part in parts:
+            _check_float(part)
+
+
+def _check_float(number: int | float) -> None:
+    """Refuse an integer that no float64 is; one beyond them all is refused by its field."""
+    try:
+        nearest = float(number)
+    except OverflowError:
+        return
+    if nearest != number:
+        raise ValueError(_ROUNDED.format(_brief(number), repr(nearest)))
 
 
 def _refuse_constant(word: str) -> float:
     raise ValueError(f"A certificate holds finite numbers only, but one is {word}.")
+
+
+def _as_float(text: str) -> float:
+    """Read a float that the text denotes: exactly, or as the shortest text that gives it."""
+    value = float(text)
+    try:
+        denoted = decimal.Decimal(text)
+        if math.isfinite(value) and denoted not in (decimal.Decimal(repr(value)), value):
+            raise ValueError(_ROUNDED.format(_brief(text), repr(value)))
+    except decimal.InvalidOperation as error:  # an exponent beyond all bounds
+        raise ValueError(_ROUNDED.format(_brief(text), repr(value))) from error
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -78,7 +109,12 @@ def read_object(text: str) -> dict[str, Any]:
             f"A certificate has at most {_LONGEST:,} characters, but this is {len(text):,}."
         )
     try:
-        entries = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        entries = json.loads(
+            text,
+            parse_float=_as_float,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_unique,
+        )
     except json.JSONDecodeError as error:
         raise ValueError(f"The certificate is not JSON: {error}.") from error
     except RecursionError:

@@ -279,18 +279,24 @@ class Certificate(Result):
             return np.asarray(np.fmin(value * decay, most))
 
     def claims(self) -> tuple[str, ...]:
-        """Return what is claimed in plain English; every number is rounded to the safe side."""
-        first, second = (f"{count:,}" for count in self.steps)
+        """Return what is claimed in plain English.
+
+        The step size to which the rate belongs is exact; every other number is rounded to the
+        safe side.
+        """
+        first, second = self.steps
         targets = "the only target" if self.samples == 1 else f"all {self.samples} targets"
         return (
             f"There is a weight vector within {_rounded(self.radius, up=True)} of these weights "
             f"at which the network fits {targets} exactly.",
             "Gradient descent from these weights converges to one, with any step size up to "
             f"{_rounded(self.step_size, up=False)}.",
-            f"With that step size the loss, now at most {_rounded(self.loss, up=True)}, falls by "
-            f"at least {_rounded(self.rate, up=False, places=2)} % a step: to a millionth of the "
-            f"present loss after at most {first} steps, and to a millionth of that after at most "
-            f"{second}.",
+            # The rate is that of this very step: a rounded one may be too small for it.
+            f"With the step size {self.step_size!r} the loss, now at most "
+            f"{_rounded(self.loss, up=True)}, falls by at least "
+            f"{_rounded(self.rate, up=False, places=2)} % a step: to a millionth of the present "
+            f"loss after at most {_counted(first, 'step', 'steps')}, and to a millionth of that "
+            f"after at most {second:,}.",
         )
 
     def _title(self) -> str:
@@ -336,7 +342,7 @@ class Certificate(Result):
             If `text` is not a string.
         ValueError
             If it is not JSON, if a field is missing, unknown, doubled or of the wrong kind, or if
-            a number is not finite or out of its range.
+            a number is not finite, out of its range, or would be rounded to become a float64.
         """
         entries = _strict_json.read_object(checks.instance(text, str, "text"))
         if entries.pop("format", None) != _FORMAT:
@@ -383,7 +389,7 @@ def _step_numbers(steps: Any) -> np.ndarray:
 
 
 def _counted(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def _wrapped(sentence: str) -> list[str]:

@@ -51,8 +51,9 @@ def test_the_claim_in_words():
         "There is a weight vector within 0.0302 of these weights at which the network fits all 20 "
         "targets exactly.",
         "with any step size up to 0.0123.",
-        "the loss, now at most 7.82e-06, falls by at least 0.212 % a step: to a millionth of the "
-        "present loss after at most 6,482 steps, and to a millionth of that after at most 12,964.",
+        "With the step size 0.012345 the loss, now at most 7.82e-06, falls by at least 0.212 % a "
+        "step: to a millionth of the present loss after at most 6,482 steps, and to a millionth of "
+        "that after at most 12,964.",
         "This is a claim;",
         "50-10-10-1, tanh, smooth_leaky_relu(0.1)",
         "first layer, at 2 radii",
@@ -61,7 +62,48 @@ def test_the_claim_in_words():
         if sentence.endswith("."):
             assert sentence in CERTIFICATE._repr_html_()
     assert "fits the only target exactly" in " ".join(str(changed(samples=1)).split())
+    assert "after at most 1 step, and" in " ".join(changed(steps=(1, 2)).claims())
     assert len(str(CERTIFICATE).splitlines()) < 25
+
+
+@given(st.floats(1e-300, 1e300))
+def test_the_step_size_that_the_rate_belongs_to_is_not_rounded(step_size):
+    """With a smaller step the loss may fall less: a claim about a rounded one would be false."""
+    said = changed(step_size=step_size).claims()[2]
+    assert float(said.split("With the step size ")[1].split()[0]) == step_size
+
+
+ROUNDED = {
+    "a digit too many": ("0.012345", "0.01234500000000000001"),
+    "between two floats": ("80.3", "80.30000000000000426325641456060111522674560546876"),
+    "an integer beyond 2**53": ("80.3", str(2**53 + 1)),
+    "below the least float": ("80.3", "1e-400"),
+    "an absurd exponent": ("80.3", "1e-99999999999999999999"),
+    "in a list": ("0.0301234", "0.030123400000000000001"),
+}
+EXACT = {
+    "zeros": ("0.012345", "1.23450e-2"),
+    "an integer": ("80.3", "80"),
+    "a power of two": ("80.3", str(2**60)),
+    "a great integer": ("80.3", str(10**22)),
+    "every digit": ("80.3", "80.2999999999999971578290569595992565155029296875"),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_a_number_of_a_file_that_would_be_rounded_is_refused(name):
+    before, after = ROUNDED[name]
+    text = CERTIFICATE.to_json()
+    assert text.count(before) == 1
+    with pytest.raises(ValueError, match="none may be rounded to become one, but one is"):
+        Certificate.from_json(text.replace(before, after))
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_number_of_a_file_that_is_a_float_is_read(name):
+    before, after = EXACT[name]
+    found = Certificate.from_json(CERTIFICATE.to_json().replace(before, after))
+    assert float(after) in (found.step_size, found.curvature)
 
 
 @given(st.floats(1e-300, 1e300), st.booleans())
