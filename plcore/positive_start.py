@@ -118,8 +118,6 @@ class PositiveStartConstants(Result):
 
         Arguments and errors are those of `pl_constant`.
         """
-        if self.start_loss == 0:
-            return 0.0
         product = self.radius**2 * self.pl_constant(output_scale).value
         return 4 * self.start_loss / product if product > 0 else math.inf
 
@@ -176,7 +174,7 @@ def positive_start_hypotheses(
             vanishing = Hypothesis(vanishing.name, True, "the last bias cancels the constant.")
         return Hypotheses("the paper's Theorem 2.1", (*items, vanishing))
     layers = network.layers(checks.finite_array(start, "start", ndim=1))
-    items += [*_start_rows(layers), *_zero_output_rows(network, layers, vanishing)]
+    items += [*_start_rows(layers), _last_bias_row(network, layers, vanishing)]
     return Hypotheses("the paper's Theorem 2.1", tuple(items))
 
 
@@ -223,24 +221,26 @@ def _start_rows(layers: list[tuple[np.ndarray, np.ndarray]]) -> list[Hypothesis]
     return rows
 
 
-def _zero_output_rows(
+def _last_bias_row(
     network: FeedForward, layers: list[tuple[np.ndarray, np.ndarray]], vanishing: Hypothesis
-) -> list[Hypothesis]:
+) -> Hypothesis:
     """Judge the last bias: zero if every σ(0) = 0, else minus the constant output."""
-    name = "output zero at the start"
     weight, bias = layers[-1]
     offset = float(bias[0])
+    # Elsewhere the output depends on the input, and other rows say what is wrong.
+    constant = not layers[0][0].any() and not any(b.any() for _, b in layers[:-1])
+    name = "output zero at the start" if constant else "last bias"
     if vanishing.holds:
-        detail = "f(x, w₀) = 0 for every x."
+        detail = "f(x, w₀) = 0 for every x." if constant else "b_L = 0."
         if offset:
             detail = f"The last bias must be zero, but is {offset:.4g}."
-        return [Hypothesis(name, not offset, detail)]
+        return Hypothesis(name, not offset, detail)
     h = np.zeros(network.widths[0])  # any input will do where W_1 = 0
-    for (hidden, hidden_bias), activation in zip(layers[:-1], network.activations, strict=True):
-        h = activation.value(hidden @ h + hidden_bias)
+    for (hidden, _), activation in zip(layers[:-1], network.activations, strict=True):
+        h = activation.value(hidden @ h)
     if abs(weight[0] @ h + offset) <= 1e-12 * max(abs(weight[0]) @ abs(h), abs(offset)):
-        return [Hypothesis(name, True, "the last bias cancels the constant (Remark 2.5).")]
-    return [vanishing]
+        return Hypothesis(name, True, "the last bias cancels the constant (Remark 2.5).")
+    return vanishing
 
 
 def positive_start_constants(

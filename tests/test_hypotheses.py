@@ -48,6 +48,19 @@ def test_each_hypothesis_on_the_start_has_its_message(changes, name, words):
         positive_start_constants(network, X, y, start)
 
 
+@pytest.mark.parametrize("changes", [{"W": (0, 0.1)}, {"b": (1, 0.1)}])
+def test_a_zero_output_is_said_only_where_it_is(changes):
+    """With W_1 or a hidden bias not zero the outputs are not, whatever the last bias is."""
+    network, start = broken(**changes)
+    X, y = data(3, 5)
+    assert np.abs(network.forward(start, X)).max() > 1e-3
+    said = str(positive_start_hypotheses(network, X, y, start))
+    assert "f(x, w₀) = 0" not in said
+    assert "b_L = 0." in said
+    _, good = broken()
+    assert "f(x, w₀) = 0 for every x." in str(positive_start_hypotheses(network, X, y, good))
+
+
 @pytest.mark.parametrize(
     ("activation", "X", "words"),
     [

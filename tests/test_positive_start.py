@@ -374,6 +374,16 @@ def test_bad_input(call, error, words):
         call(network, *data(3, 5))
 
 
+@pytest.mark.parametrize("scale", [0.25, 0.5, 1.0])
+def test_nothing_is_proved_for_zero_targets_below_the_radius(scale):
+    """S(w_0) = 0, but in the ball W_2 and a W_1 can be turned to what makes α = 0."""
+    network = FeedForward((2, 1, 1), activations.tanh)
+    constants = positive_start_constants(network, np.eye(2), np.zeros(2))
+    assert constants.radius == constants.required_scale == 1.0
+    assert not constants.criterion_holds(scale)
+    assert constants.criterion_holds(1.001)
+
+
 def test_the_result_shows_every_constant_and_is_read_only():
     network, (X, y) = FeedForward((5, 3, 3, 1), LEAKY), data(3, 5)
     constants = positive_start_constants(network, X, y)
