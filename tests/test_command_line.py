@@ -84,7 +84,7 @@ def test_files_that_cannot_be_used(files, single, capsys, tmp_path):
     assert "UTF-8" in refused(capsys, "verify", arrays, arrays)
     certificate.write_text(text[: len(text) // 2], encoding="utf-8")
     assert "not JSON" in refused(capsys, "verify", certificate, arrays)
-    certificate.write_text(text.replace('"slack": ', '"slack": 1'), encoding="utf-8")
+    certificate.write_text(text.replace('"slack": ', '"slack": -'), encoding="utf-8")
     assert "slack" in refused(capsys, "verify", certificate, arrays)
     certificate.write_text(text, encoding="utf-8")
     whole = arrays.read_bytes()
