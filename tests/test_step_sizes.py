@@ -151,6 +151,8 @@ def test_contradictory_constants_are_found_out():
     assert not found.applies
     assert found.delta == 0
     assert [item.holds for item in found.hypotheses] == [True, True, False]
+    for item in found.hypotheses:
+        assert item.strict == ("≤" not in item.statement)
     assert sharp_step_size(1e-9, 2.0, 10.0, 1.0).delta == 1.0  # |x|²/2: one step ends the run
 
 
